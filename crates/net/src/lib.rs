@@ -1,0 +1,12 @@
+//! The network services of the daemon: DHCP, TFTP, HTTP boot, portmap + MOUNT + NFS, SNTP, and the
+//! IPv6 router advertisement that ends iPXE's wait.
+//!
+//! Decisions are functions from (state, message, now) to actions; sockets and timers stand around
+//! them. Everything a service must know about nodes it reads from [`Exports`]; everything it has
+//! to tell goes into an [`Events`] channel.
+
+mod events;
+mod exports;
+
+pub use events::{Event, Events, LeaseEvent, MacAddr};
+pub use exports::{Exports, NodeExport};

@@ -1,0 +1,5 @@
+//! Codecs of the boot services: bytes in, values out.
+//!
+//! Nothing here does I/O, reads a clock or contains `unsafe`; no input makes it panic; nothing is
+//! allocated by a length that has not been checked against the bytes that are really there.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Developer commands: everything that would otherwise be a long shell script.
+fn main() {}
