@@ -112,7 +112,7 @@ pub struct View {
     _private: (),
 }
 
-#[expect(clippy::unimplemented, clippy::unused_self, reason = "the signatures come first")]
+#[expect(clippy::unimplemented, reason = "the signatures come first")]
 #[allow(missing_docs, unused_variables)]
 impl View {
     /// Image id: 64 lower-case hex digits.

@@ -68,23 +68,16 @@ impl Exports {
     ///
     /// Another node that had the same address or name loses its entry: the caller has decided.
     pub fn set(&self, node: NodeExport) {
-        let mut tables = self.write();
-        tables.remove(node.mac);
-        for taken in [tables.by_ip.get(&node.ip).map(|n| n.mac), tables.owner_of_name(&node.name)] {
-            if let Some(mac) = taken {
-                tables.remove(mac);
-            }
-        }
-        tables.ip_by_mac.insert(node.mac, node.ip);
-        tables.ip_by_name.insert(node.name.clone(), node.ip);
-        tables.by_ip.insert(node.ip, Arc::new(node));
+        self.write().set(node);
     }
 
     /// Changes one node in place; false if it is not known.
     pub fn update(&self, mac: MacAddr, change: impl FnOnce(&mut NodeExport)) -> bool {
-        let Some(mut node) = self.by_mac(mac).map(|node| (*node).clone()) else { return false };
+        let mut tables = self.write();
+        let Some(ip) = tables.ip_by_mac.get(&mac) else { return false };
+        let Some(mut node) = tables.by_ip.get(ip).map(|node| (**node).clone()) else { return false };
         change(&mut node);
-        self.set(node);
+        tables.set(node);
         true
     }
 
@@ -109,6 +102,18 @@ impl Exports {
 }
 
 impl Tables {
+    fn set(&mut self, node: NodeExport) {
+        self.remove(node.mac);
+        for taken in [self.by_ip.get(&node.ip).map(|n| n.mac), self.owner_of_name(&node.name)] {
+            if let Some(mac) = taken {
+                self.remove(mac);
+            }
+        }
+        self.ip_by_mac.insert(node.mac, node.ip);
+        self.ip_by_name.insert(node.name.clone(), node.ip);
+        self.by_ip.insert(node.ip, Arc::new(node));
+    }
+
     fn owner_of_name(&self, name: &str) -> Option<MacAddr> {
         self.by_ip.get(self.ip_by_name.get(name)?).map(|node| node.mac)
     }
