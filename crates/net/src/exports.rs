@@ -104,10 +104,9 @@ impl Exports {
 impl Tables {
     fn set(&mut self, node: NodeExport) {
         self.remove(node.mac);
-        for taken in [self.by_ip.get(&node.ip).map(|n| n.mac), self.owner_of_name(&node.name)] {
-            if let Some(mac) = taken {
-                self.remove(mac);
-            }
+        let owners = [self.by_ip.get(&node.ip).map(|n| n.mac), self.owner_of_name(&node.name)];
+        for mac in owners.into_iter().flatten() {
+            self.remove(mac);
         }
         self.ip_by_mac.insert(node.mac, node.ip);
         self.ip_by_name.insert(node.name.clone(), node.ip);
@@ -119,10 +118,10 @@ impl Tables {
     }
 
     fn remove(&mut self, mac: MacAddr) {
-        if let Some(ip) = self.ip_by_mac.remove(&mac) {
-            if let Some(node) = self.by_ip.remove(&ip) {
-                self.ip_by_name.remove(&node.name);
-            }
+        if let Some(ip) = self.ip_by_mac.remove(&mac)
+            && let Some(node) = self.by_ip.remove(&ip)
+        {
+            self.ip_by_name.remove(&node.name);
         }
     }
 }
