@@ -1,2 +1,6 @@
 //! Thin safe wrappers over system calls: the only crate of the project that contains `unsafe`.
 #![allow(unsafe_code, reason = "this crate is where the project keeps its unsafe blocks")]
+
+mod interface;
+
+pub use interface::{Interface, InterfaceError};
