@@ -1,2 +1,8 @@
 //! What a machine needs to boot before its OS image runs: the table of node models and the
 //! bootloader scripts.
+
+mod ipxe;
+mod model;
+
+pub use ipxe::FIRST_STAGE;
+pub use model::{Architecture, Bootloader, MODELS, Model, model_of_class};

@@ -3,3 +3,5 @@
 //! Nothing here does I/O, reads a clock or contains `unsafe`; no input makes it panic; nothing is
 //! allocated by a length that has not been checked against the bytes that are really there.
 #![forbid(unsafe_code)]
+
+pub mod sntp;
