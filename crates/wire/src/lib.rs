@@ -4,4 +4,5 @@
 //! allocated by a length that has not been checked against the bytes that are really there.
 #![forbid(unsafe_code)]
 
+pub mod node;
 pub mod sntp;
