@@ -4,5 +4,11 @@
 //! allocated by a length that has not been checked against the bytes that are really there.
 #![forbid(unsafe_code)]
 
+pub mod mount;
+pub mod nfs3;
 pub mod node;
+pub mod portmap;
+pub mod record;
+pub mod rpc;
 pub mod sntp;
+pub mod xdr;
