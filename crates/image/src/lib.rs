@@ -3,9 +3,23 @@
 //! An image is a stack of uncompressed tars and an index over them (see ARCHITECTURE.md). Nothing
 //! is ever unpacked onto the host.
 
+#![expect(dead_code, reason = "the pull that uses it comes next")]
+
+pub mod config;
 mod diff_id;
+pub mod digest;
+pub mod platform;
+pub mod reference;
+pub mod registry;
+pub mod store;
 pub mod tar;
 mod view;
 
+pub use config::ImageInfo;
 pub use diff_id::{DiffId, ParseDiffIdError};
+pub use digest::{Digest, ImageDigest};
+pub use platform::Platform;
+pub use reference::Reference;
+pub use registry::RegistrySettings;
+pub use store::{PullError, PullProgress, Store};
 pub use view::{Attr, DirEntry, Extent, FileKind, Ino, ROOT, ResolveError, Timestamp, View};
