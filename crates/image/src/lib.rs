@@ -8,6 +8,8 @@
 pub mod config;
 mod diff_id;
 pub mod digest;
+pub mod index;
+mod layer_files;
 pub mod platform;
 pub mod reference;
 pub mod registry;
@@ -18,6 +20,7 @@ mod view;
 pub use config::ImageInfo;
 pub use diff_id::{DiffId, ParseDiffIdError};
 pub use digest::{Digest, ImageDigest};
+pub use layer_files::{AddLayerError, LayerFiles};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use registry::RegistrySettings;

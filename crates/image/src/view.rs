@@ -1,7 +1,14 @@
 //! The read-only view of one image: what NFS, TFTP, HTTP, FUSE and the `walt image` commands read.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::index::{Index, IndexError, InodeRecord, file_type};
+use crate::layer_files::LayerFiles;
 
 /// Inode number within one image: 1 is the root, the others follow without gaps.
 ///
@@ -106,43 +113,92 @@ pub enum ResolveError {
     TooManySymlinks,
 }
 
+/// More symlinks than this on the way to a file are refused: `MAXSYMLINKS` of Linux.
+const MAX_SYMLINKS: u32 = 40;
+/// Cookies of `.` and `..`; the entries of the index follow.
+const COOKIE_SELF: u64 = 1;
+const COOKIE_PARENT: u64 = 2;
+
 /// One image, open for reading: an mmap'd index and the layers' tars. Cheap to share in an `Arc`.
 #[derive(Debug)]
 pub struct View {
-    _private: (),
+    index: Index,
+    layers: Vec<Arc<File>>,
+    fsid: u64,
 }
 
-#[expect(clippy::unimplemented, reason = "the signatures come first")]
-#[allow(missing_docs, unused_variables)]
 impl View {
+    /// Opens the image whose index is at `index`.
+    pub fn open(index: &Path, layers: &LayerFiles) -> Result<Self, IndexError> {
+        Self::new(Index::open(index)?, layers)
+    }
+
+    /// An image whose index was just [built](crate::index::build) and is kept in memory.
+    pub fn from_index(index: Vec<u8>, layers: &LayerFiles) -> Result<Self, IndexError> {
+        Self::new(Index::from_bytes(index)?, layers)
+    }
+
+    fn new(index: Index, layers: &LayerFiles) -> Result<Self, IndexError> {
+        let layers = index.layers().map(|(id, len)| layers.open(id, len)).collect::<Result<_, _>>()?;
+        let fsid = u64::from_str_radix(index.image_id().get(..16).unwrap_or_default(), 16).unwrap_or_default();
+        Ok(Self { index, layers, fsid })
+    }
+
     /// Image id: 64 lower-case hex digits.
     pub fn id(&self) -> &str {
-        unimplemented!()
+        self.index.image_id()
     }
 
     /// A 64-bit number derived from the image id alone: the NFS fsid, and the key into handles.
     pub fn fsid(&self) -> u64 {
-        unimplemented!()
+        self.fsid
     }
 
     /// Number of inodes: valid ones are `1..=count`.
     pub fn inode_count(&self) -> u64 {
-        unimplemented!()
+        self.index.inode_count()
     }
 
     /// Sum of the sizes of all regular files, in bytes.
     pub fn total_bytes(&self) -> u64 {
-        unimplemented!()
+        self.index.total_bytes()
     }
 
     /// Inode record; `None` if there is no such inode. No system call.
     pub fn attr(&self, ino: Ino) -> Option<Attr> {
-        unimplemented!()
+        let inode = self.index.inode(ino)?;
+        Some(Attr {
+            ino,
+            kind: kind_of(&inode),
+            mode: inode.mode & 0o7777,
+            nlink: inode.nlink,
+            uid: inode.uid,
+            gid: inode.gid,
+            size: inode.size,
+            mtime: Timestamp { secs: inode.mtime_secs, nanos: inode.mtime_nanos },
+            rdev: (inode.rdev_major, inode.rdev_minor),
+        })
     }
 
     /// Inode of `name` in the directory `dir` (`.` and `..` included; the root's `..` is itself).
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
-        unimplemented!()
+        let directory = self.directory(dir)?;
+        match name {
+            b"." => return Some(dir),
+            b".." => return Some(Ino::from(directory.parent)),
+            _ => {}
+        }
+        let (mut low, mut high) = (0, directory.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let (candidate, ino) = self.index.dirent(&directory, middle)?;
+            match candidate.cmp(name) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(ino),
+            }
+        }
+        None
     }
 
     /// Entries of `dir` after `cookie` (0: from the start), `.` and `..` first.
@@ -150,37 +206,199 @@ impl View {
     /// `None` if `dir` is no directory. A cookie that was never given out continues at the next
     /// higher one.
     pub fn readdir(&self, dir: Ino, cookie: u64) -> Option<Box<dyn Iterator<Item = DirEntry<'_>> + Send + '_>> {
-        unimplemented!()
+        let directory = self.directory(dir)?;
+        let end = u64::from(directory.count).saturating_add(COOKIE_PARENT);
+        Some(Box::new((cookie.saturating_add(1)..=end).map_while(move |cookie| {
+            let (name, ino) = match cookie {
+                COOKIE_SELF => (&b"."[..], dir),
+                COOKIE_PARENT => (&b".."[..], Ino::from(directory.parent)),
+                _ => self.index.dirent(&directory, u32::try_from(cookie - COOKIE_PARENT - 1).ok()?)?,
+            };
+            Some(DirEntry { name, ino, kind: kind_of(&self.index.inode(ino)?), cookie })
+        })))
     }
 
     /// Target of a symlink; `None` if `ino` is none.
     pub fn readlink(&self, ino: Ino) -> Option<&[u8]> {
-        unimplemented!()
+        let inode = self.index.inode(ino).filter(InodeRecord::is_symlink)?;
+        self.index.string(inode.first, inode.count)
     }
 
     /// Extended attributes (name, value); empty if there are none.
     pub fn xattrs(&self, ino: Ino) -> Vec<(&[u8], &[u8])> {
-        unimplemented!()
+        let Some(inode) = self.index.inode(ino) else { return Vec::new() };
+        (0..inode.xattr_count).map_while(|n| self.index.xattr(&inode, n)).collect()
     }
 
     /// Runs that cover `offset..min(offset + len, size)` of a regular file, in order.
     pub fn extents(&self, ino: Ino, offset: u64, len: u64) -> Box<dyn Iterator<Item = Extent<'_>> + Send + '_> {
-        unimplemented!()
+        match self.index.inode(ino).filter(InodeRecord::is_regular) {
+            Some(inode) => Box::new(self.runs(inode, offset, len)),
+            None => Box::new(std::iter::empty()),
+        }
     }
 
     /// Reads like `pread(2)`: fewer bytes than asked for only at the end of the file. May block.
+    ///
+    /// A directory is `IsADirectory`, another inode that is no regular file `InvalidInput`, one
+    /// that does not exist `NotFound`.
     pub fn read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        unimplemented!()
+        use std::os::unix::fs::FileExt as _;
+        self.fill(ino, offset, buf, |file, pos, piece| file.read_exact_at(piece, pos).map(Some))
+            .map(Option::unwrap_or_default)
     }
 
     /// As [`read_at`](Self::read_at), from the page cache alone; `None` if that would block.
     pub fn try_read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        unimplemented!()
+        self.fill(ino, offset, buf, read_cached)
     }
 
     /// Inode at `path` (absolute or relative to the root), symlinks followed inside of the image:
     /// an absolute one starts again at the image's root, `..` never leaves it.
     pub fn resolve(&self, path: &[u8]) -> Result<Ino, ResolveError> {
-        unimplemented!()
+        let mut at = ROOT;
+        let mut symlinks = 0;
+        // Paths still to walk, the innermost last; each symlink adds one, so it stays short.
+        let mut rest = vec![path];
+        while let Some(path) = rest.pop() {
+            let path = &path[path.iter().position(|&b| b != b'/').unwrap_or(path.len())..];
+            let end = path.iter().position(|&b| b == b'/');
+            let (component, after) = path.split_at(end.unwrap_or(path.len()));
+            if component.is_empty() {
+                continue;
+            }
+            if end.is_some() {
+                // Even a lone trailing slash: it says that what stands before it is a directory.
+                rest.push(after);
+            }
+            let child = self.lookup(at, component).ok_or(ResolveError::NotFound)?;
+            let inode = self.index.inode(child).ok_or(ResolveError::NotFound)?;
+            if let Some(target) = self.readlink(child) {
+                symlinks += 1;
+                if symlinks > MAX_SYMLINKS {
+                    return Err(ResolveError::TooManySymlinks);
+                }
+                if target.starts_with(b"/") {
+                    at = ROOT;
+                }
+                rest.push(target);
+            } else if inode.is_directory() || rest.is_empty() {
+                at = child;
+            } else {
+                return Err(ResolveError::NotADirectory);
+            }
+        }
+        Ok(at)
+    }
+
+    fn directory(&self, ino: Ino) -> Option<InodeRecord> {
+        self.index.inode(ino).filter(InodeRecord::is_directory)
+    }
+
+    fn runs(&self, inode: InodeRecord, offset: u64, len: u64) -> impl Iterator<Item = Extent<'_>> + Send + '_ {
+        let end = offset.saturating_add(len).min(inode.size);
+        let mut at = offset;
+        let mut next = self.first_extent_after(&inode, offset);
+        std::iter::from_fn(move || {
+            while at < end {
+                let Some(extent) = self.index.extent(&inode, next) else {
+                    let len = end - at;
+                    at = end;
+                    return Some(Extent::Hole { len });
+                };
+                if extent.offset > at {
+                    let len = extent.offset.min(end) - at;
+                    at += len;
+                    return Some(Extent::Hole { len });
+                }
+                next += 1;
+                let skip = at - extent.offset;
+                let len = extent.len.saturating_sub(skip).min(end - at);
+                let file = self.layers.get(extent.layer as usize);
+                if let (Some(file), Some(pos), 1..) = (file, extent.pos.checked_add(skip), len) {
+                    at += len;
+                    return Some(Extent::Data { file, pos, len });
+                }
+            }
+            None
+        })
+    }
+
+    /// The first extent that ends after `offset`: extents are ascending.
+    fn first_extent_after(&self, inode: &InodeRecord, offset: u64) -> u32 {
+        let (mut low, mut high) = (0, inode.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.index.extent(inode, middle) {
+                Some(extent) if extent.offset.saturating_add(extent.len) <= offset => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low
+    }
+
+    /// Fills `buf` run by run; `read` gives `None` to stop with nothing.
+    fn fill(
+        &self,
+        ino: Ino,
+        offset: u64,
+        buf: &mut [u8],
+        read: impl Fn(&File, u64, &mut [u8]) -> io::Result<Option<()>>,
+    ) -> io::Result<Option<usize>> {
+        let inode = self.index.inode(ino).ok_or(io::ErrorKind::NotFound)?;
+        if inode.is_directory() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        } else if !inode.is_regular() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut filled = 0;
+        for extent in self.runs(inode, offset, buf.len() as u64) {
+            let (Extent::Data { len, .. } | Extent::Hole { len }) = extent;
+            // Runs together are as long as `buf` at most.
+            let Some(piece) = usize::try_from(len).ok().and_then(|len| buf.get_mut(filled..)?.get_mut(..len)) else {
+                break;
+            };
+            filled += piece.len();
+            match extent {
+                Extent::Hole { .. } => piece.fill(0),
+                Extent::Data { file, pos, .. } => {
+                    if read(file, pos, piece)?.is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(Some(filled))
+    }
+}
+
+/// Fills `buf` from the page cache, or gives `None`.
+fn read_cached(file: &File, mut pos: u64, mut buf: &mut [u8]) -> io::Result<Option<()>> {
+    while !buf.is_empty() {
+        match rustix::io::preadv2(file, &mut [IoSliceMut::new(buf)], pos, ReadWriteFlags::NOWAIT) {
+            // Shorter than the index says: a damaged layer, as `read_exact_at` reports it.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                pos += read as u64;
+                buf = buf.get_mut(read..).unwrap_or_default();
+            }
+            Err(Errno::INTR) => {}
+            // Not cached; or a file system that cannot say so.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(()))
+}
+
+fn kind_of(inode: &InodeRecord) -> FileKind {
+    match inode.file_type() {
+        file_type::DIRECTORY => FileKind::Directory,
+        file_type::SYMLINK => FileKind::Symlink,
+        file_type::BLOCK => FileKind::BlockDevice,
+        file_type::CHARACTER => FileKind::CharDevice,
+        file_type::FIFO => FileKind::Fifo,
+        file_type::SOCKET => FileKind::Socket,
+        _ => FileKind::Regular,
     }
 }

@@ -2,5 +2,7 @@
 #![allow(unsafe_code, reason = "this crate is where the project keeps its unsafe blocks")]
 
 mod interface;
+mod mmap;
 
 pub use interface::{Interface, InterfaceError};
+pub use mmap::Mmap;

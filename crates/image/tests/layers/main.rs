@@ -1,0 +1,6 @@
+//! From tars to a view: what each layer format and each stacking rule comes out as.
+#![allow(missing_docs, reason = "tests")]
+
+mod merge;
+mod stacked;
+mod view;
