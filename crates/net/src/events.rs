@@ -64,7 +64,7 @@ pub struct LeaseEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A DHCP message: `kind` is `discover`, `offer`, `request`, `ack`, `nak`, `inform`, `decline`
-    /// or `release`; `client` says who speaks (`pxe-bios`, `pxe-uefi`, `http-uefi`, `ipxe`, `walt`, `other`).
+    /// or `release`; `client` says who speaks (`pxe-bios`, `pxe-uefi`, `pxe-rpi`, `http-uefi`, `ipxe`, `walt`, `other`).
     Dhcp {
         /// Client hardware address.
         mac: MacAddr,

@@ -5,8 +5,10 @@
 //! them. Everything a service must know about nodes it reads from [`Exports`]; everything it has
 //! to tell goes into an [`Events`] channel.
 
+pub mod dhcp;
 mod events;
 mod exports;
+mod readiness;
 
 pub use events::{Event, Events, LeaseEvent, MacAddr};
 pub use exports::{Exports, NodeExport};

@@ -1,0 +1,24 @@
+//! DHCPv4 server (RFC 2131, 2132), made for network boot (PXE 2.1, RFC 4578).
+//!
+//! [`handle`] and [`probe_ended`] decide, without a socket or a clock; [`Server`] carries their decisions out.
+
+mod arp;
+mod client;
+mod counters;
+mod datagram;
+mod decide;
+mod lease;
+mod probe;
+mod reply;
+mod request;
+mod server;
+mod settings;
+
+pub use client::Client;
+pub use counters::Counters;
+pub use decide::{Action, LeaseChange, Meta, handle, probe_ended};
+pub use lease::LeaseTable;
+pub use reply::{Destination, Reply};
+pub use request::{Request, RequestError, RequestKind};
+pub use server::{BindError, Leases, Server};
+pub use settings::{Settings, Subnet, SubnetError, UefiLoader};
