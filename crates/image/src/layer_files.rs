@@ -16,6 +16,14 @@ pub enum AddLayerError {
     /// It is not a tar that an image can be made of.
     #[error(transparent)]
     Tar(#[from] TarError),
+    /// It could not be read.
+    #[error("cannot read the layer {path}: {cause}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// It could not be written.
     #[error("cannot write the layer {path}: {cause}")]
     Write {
@@ -70,6 +78,31 @@ impl LayerFiles {
     /// Where the table of contents of this layer is, or would be.
     pub fn toc_path(&self, layer: DiffId) -> PathBuf {
         self.path(layer).with_extension("toc")
+    }
+
+    /// What a layer's tar holds: from its table of contents, or, where that is missing, damaged or
+    /// of an older version, from the tar itself.
+    pub fn entries(&self, layer: DiffId) -> Result<LayerEntries, AddLayerError> {
+        if let Some(entries) =
+            std::fs::read(self.toc_path(layer)).ok().and_then(|toc| LayerEntries::from_toc(&toc).ok())
+        {
+            return Ok(entries);
+        }
+        let path = self.path(layer);
+        let read = |cause| AddLayerError::Read { path: path.clone(), cause };
+        let mut tar = File::open(&path).map_err(read)?;
+        let mut scanner = LayerScanner::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match io::Read::read(&mut tar, &mut buffer).map_err(read)? {
+                0 => break,
+                len => scanner.push(buffer.get(..len).unwrap_or_default())?,
+            }
+        }
+        let entries = scanner.finish()?;
+        let path = self.toc_path(layer);
+        write_atomically(&entries.to_toc(), &path).map_err(|cause| AddLayerError::Write { path, cause })?;
+        Ok(entries)
     }
 
     /// Opens a layer's tar, which must have `expected` bytes.

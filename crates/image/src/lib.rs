@@ -13,6 +13,7 @@ mod layer_files;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod server_layer;
 pub mod store;
 pub mod tar;
 mod view;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::DiffId;
 use crate::index::{Index, IndexError, InodeRecord, file_type};
 use crate::layer_files::LayerFiles;
 
@@ -149,6 +150,11 @@ impl View {
         self.index.image_id()
     }
 
+    /// The layers that the image is made of, the lowest first.
+    pub fn layers(&self) -> impl Iterator<Item = DiffId> + '_ {
+        self.index.layers().map(|(layer, _)| layer)
+    }
+
     /// A 64-bit number derived from the image id alone: the NFS fsid, and the key into handles.
     pub fn fsid(&self) -> u64 {
         self.fsid
@@ -256,6 +262,27 @@ impl View {
     /// Inode at `path` (absolute or relative to the root), symlinks followed inside of the image:
     /// an absolute one starts again at the image's root, `..` never leaves it.
     pub fn resolve(&self, path: &[u8]) -> Result<Ino, ResolveError> {
+        self.walk(path, &mut |_| {})
+    }
+
+    /// As `realpath(3)`: the path that leads to the same inode without symlinks, relative to the
+    /// root (empty for the root itself).
+    pub fn real_path(&self, path: &[u8]) -> Result<Vec<u8>, ResolveError> {
+        let mut real = Vec::new();
+        self.walk(path, &mut |step| match step {
+            Step::Into(name) => {
+                if !real.is_empty() {
+                    real.push(b'/');
+                }
+                real.extend(name);
+            }
+            Step::Up => real.truncate(real.iter().rposition(|&b| b == b'/').unwrap_or(0)),
+            Step::Root => real.clear(),
+        })?;
+        Ok(real)
+    }
+
+    fn walk(&self, path: &[u8], step: &mut dyn FnMut(Step<'_>)) -> Result<Ino, ResolveError> {
         let mut at = ROOT;
         let mut symlinks = 0;
         // Paths still to walk, the innermost last; each symlink adds one, so it stays short.
@@ -280,10 +307,16 @@ impl View {
                 }
                 if target.starts_with(b"/") {
                     at = ROOT;
+                    step(Step::Root);
                 }
                 rest.push(target);
             } else if inode.is_directory() || rest.is_empty() {
                 at = child;
+                match component {
+                    b"." => {}
+                    b".." => step(Step::Up),
+                    name => step(Step::Into(name)),
+                }
             } else {
                 return Err(ResolveError::NotADirectory);
             }
@@ -370,6 +403,13 @@ impl View {
         }
         Ok(Some(filled))
     }
+}
+
+/// How a path is walked.
+enum Step<'a> {
+    Into(&'a [u8]),
+    Up,
+    Root,
 }
 
 /// Fills `buf` from the page cache, or gives `None`.

@@ -9,6 +9,7 @@ mod tree;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::DiffId;
 use crate::tar::LayerEntries;
@@ -98,9 +99,11 @@ pub fn write(index: &[u8], path: &Path) -> Result<(), IndexError> {
 }
 
 pub(crate) fn write_atomically(bytes: &[u8], path: &Path) -> io::Result<()> {
+    // Two writers of the same file write the same; each completes its own before the rename.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(format!(".{}.partial", NEXT.fetch_add(1, Ordering::Relaxed)));
     let mut file = File::create(&partial)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {

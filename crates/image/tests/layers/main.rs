@@ -2,5 +2,6 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod merge;
+mod server_layer;
 mod stacked;
 mod view;
