@@ -1,6 +1,7 @@
 //! What a machine needs to boot before its OS image runs: the table of node models and the
 //! bootloader scripts.
 
+pub mod initramfs;
 mod ipxe;
 mod model;
 

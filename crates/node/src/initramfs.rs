@@ -3,6 +3,7 @@
 //! It does what the kernel's arguments say (`ip=`, `BOOTIF=`, `nfsroot=`, `init=`) and nothing else,
 //! which makes it fast: no shell, no device manager, no search.
 
+mod devices;
 mod network;
 mod root;
 
@@ -21,7 +22,8 @@ use crate::power;
 
 const NAME: &str = "initramfs";
 
-/// Files of modules to load, one a line, in order.
+/// The modules to load, one a line, in order: the file, then patterns of devices. A module with
+/// patterns is loaded only if the machine has such a device.
 const MODULE_LIST: &str = "/etc/modules-load";
 
 /// Time to read why it failed.
@@ -83,7 +85,14 @@ fn load_modules() -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         list => list.doing(|| format!("read {MODULE_LIST}"))?,
     };
-    for file in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in list.lines() {
+        let mut words = line.split_whitespace();
+        let Some(file) = words.next() else { continue };
+        // Looked at anew for each module: one that drives a bus brings new devices.
+        let mut patterns = words.peekable();
+        if patterns.peek().is_some() && !devices::any_matches(&patterns.collect::<Vec<_>>()) {
+            continue;
+        }
         if let Err(failure) = kernel_modules::insert(file.as_ref()) {
             say(Level::Error, NAME, &failure.to_string());
         }
