@@ -1,2 +1,57 @@
-//! Developer commands: everything that would otherwise be a long shell script.
-fn main() {}
+//! Developer commands: everything that would otherwise be a long shell script. Called through the entry script `x`.
+
+mod bench;
+mod image;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+usage: ./x COMMAND
+
+  image NAME              build an image of images/: debian-pc, tiny-pc
+";
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = run(&arguments);
+    let code = result.unwrap_or_else(|error| {
+        eprintln!("x: {error:#}");
+        ExitCode::FAILURE
+    });
+    if !testbed::lab::inside() {
+        eprintln!("x {}: {:.1} s", arguments.join(" "), start.elapsed().as_secs_f64());
+    }
+    code
+}
+
+fn run(arguments: &[&str]) -> Result<ExitCode> {
+    match arguments {
+        ["image", "build", name] | ["image", name] => {
+            let built = image::build(image::Recipe::parse(name)?)?;
+            println!("{} is {}", built.name, built.archive.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ["bench", name, options @ ..] => bench::run(name, options),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => bail!("no command {:?}; ./x help lists them", other.join(" ")),
+    }
+}
+
+/// The root of the repository this program was built from.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Where labs put their consoles, logs and state.
+fn lab_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from).join("lab")
+}
