@@ -8,6 +8,7 @@
 pub mod dhcp;
 mod events;
 mod exports;
+pub mod nfs;
 mod readiness;
 
 pub use events::{Event, Events, LeaseEvent, MacAddr};

@@ -1,0 +1,257 @@
+//! One TCP connection: takes in records, answers them, sends the answers.
+//!
+//! A single task does all of it. What the peer does not read back is not answered further: its
+//! requests stay in the socket, so neither side of a connection can make the server hold more than
+//! one input buffer, one output buffer, and the reads it has under way.
+
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Sleep, sleep, timeout};
+use wire::record;
+use wire::xdr::Writer;
+
+use super::clients::Admission;
+use super::dispatch::{Answer, Caller, PendingRead, Transport};
+use super::filesystem::Exporter;
+use super::procedures::WRITE_SIZE;
+use super::server::Shared;
+
+/// Largest record taken in: the largest WRITE that we announce, and room for its headers.
+const RECORD: usize = WRITE_SIZE as usize + 2048;
+/// First size of the input buffer; it grows up to [`INPUT`] under load.
+const INPUT_START: usize = 4 << 10;
+/// Largest input buffer: some hundred small requests at once.
+const INPUT: usize = 64 << 10;
+/// Replies are sent when there are this many bytes of them, even if more requests wait.
+const FLUSH: usize = 256 << 10;
+/// READs from disk that one connection may have under way.
+const WAITING: usize = 16;
+
+/// A connection with its buffers.
+pub(super) struct Connection<E: Exporter> {
+    stream: TcpStream,
+    caller: Caller,
+    shared: Arc<Shared<E>>,
+    admission: Admission,
+    input: Input,
+    output: Writer,
+    /// READs from disk whose replies have not come back.
+    waiting: usize,
+    finished: mpsc::Receiver<Finished>,
+    finish: mpsc::Sender<Finished>,
+}
+
+/// A reply that came back from the disk. The permit is the client's, until the reply is sent.
+struct Finished {
+    reply: Writer,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why a connection ends; only its peer is concerned.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("closed by the peer")]
+    Closed,
+    #[error("idle")]
+    Idle,
+    #[error("replies not taken")]
+    Stalled,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Record(#[from] record::RecordTooLong),
+}
+
+impl<E: Exporter> Connection<E> {
+    pub(super) fn new(stream: TcpStream, ip: Ipv4Addr, admission: Admission, shared: Arc<Shared<E>>) -> Self {
+        shared.counters.connections.fetch_add(1, Relaxed);
+        let (finish, finished) = mpsc::channel(WAITING);
+        Self {
+            stream,
+            caller: Caller { ip, transport: Transport::Tcp },
+            shared,
+            admission,
+            input: Input::new(),
+            output: Writer::new(),
+            waiting: 0,
+            finished,
+            finish,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let ended = self.serve().await;
+        if let Err(Ended::Record(error)) = &ended {
+            self.shared.counters.malformed.fetch_add(1, Relaxed);
+            tracing::debug!(peer = %self.caller.ip, %error, "NFS connection closed");
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), Ended> {
+        let mut idle = std::pin::pin!(sleep(self.shared.limits.idle));
+        let mut active = true;
+        loop {
+            while self.answer_buffered()? {
+                self.send().await?;
+            }
+            let may_read = self.waiting < WAITING;
+            tokio::select! {
+                read = self.stream.read(self.input.room()), if may_read => match read? {
+                    0 => return Err(Ended::Closed),
+                    length => self.input.filled(length),
+                },
+                Some(done) = self.finished.recv(), if self.waiting > 0 => {
+                    self.waiting -= 1;
+                    self.send_finished(done).await?;
+                }
+                () = &mut idle => {
+                    if !active && self.waiting == 0 {
+                        return Err(Ended::Idle);
+                    }
+                    active = false;
+                    rearm(idle.as_mut(), self.shared.limits.idle);
+                    continue;
+                }
+            }
+            active = true;
+        }
+    }
+
+    /// Answers the records that are here whole, up to [`FLUSH`] bytes of replies; whether there are any.
+    fn answer_buffered(&mut self) -> Result<bool, Ended> {
+        while self.waiting < WAITING && self.output.len() < FLUSH {
+            let Some(found) = record::next_record(self.input.bytes(), RECORD)? else { break };
+            let start = self.output.len();
+            if start == 0 && self.output.capacity() == 0 {
+                self.output = self.shared.buffers.take();
+            }
+            self.output.u32(0);
+            match self.shared.dispatcher.answer(self.caller, &found.message, &mut self.output) {
+                Answer::Reply => {
+                    let length = self.output.len() - start - 4;
+                    self.output.set_u32(start, record::header(length));
+                }
+                Answer::Silence => self.output.truncate(start),
+                Answer::Wait(read) => {
+                    self.output.truncate(start);
+                    self.waiting += 1;
+                    tokio::spawn(finish(
+                        Arc::clone(&self.shared),
+                        Arc::clone(&self.admission.reads),
+                        read,
+                        self.finish.clone(),
+                    ));
+                }
+            }
+            let taken = found.taken;
+            drop(found);
+            self.input.take(taken);
+        }
+        Ok(!self.output.is_empty())
+    }
+
+    /// Sends what has been answered.
+    async fn send(&mut self) -> Result<(), Ended> {
+        send_all(&mut self.stream, self.output.bytes(), self.shared.limits.stalled).await?;
+        self.shared.buffers.recycle(&mut self.output);
+        Ok(())
+    }
+
+    async fn send_finished(&mut self, done: Finished) -> Result<(), Ended> {
+        let sent = send_all(&mut self.stream, done.reply.bytes(), self.shared.limits.stalled).await;
+        self.shared.buffers.give(done.reply);
+        sent
+    }
+}
+
+impl<E: Exporter> Drop for Connection<E> {
+    fn drop(&mut self) {
+        self.shared.counters.connections.fetch_sub(1, Relaxed);
+        self.shared.buffers.give(std::mem::take(&mut self.output));
+    }
+}
+
+/// Reads from disk on a thread that may block. Nothing comes back if the connection has ended.
+async fn finish<E: Exporter>(
+    shared: Arc<Shared<E>>,
+    client: Arc<tokio::sync::Semaphore>,
+    read: PendingRead<E::Fs>,
+    done: mpsc::Sender<Finished>,
+) {
+    let Ok(permit) = client.acquire_owned().await else { return };
+    let Ok(_disk) = shared.reads.acquire().await else { return };
+    if done.is_closed() {
+        return;
+    }
+    let mut reply = shared.buffers.take();
+    let read = tokio::task::spawn_blocking(move || {
+        reply.u32(0);
+        read.finish(&mut reply);
+        reply.set_u32(0, record::header(reply.len() - 4));
+        reply
+    });
+    if let Ok(reply) = read.await {
+        // The channel has room for every read under way.
+        let _ended = done.try_send(Finished { reply, _permit: permit });
+    }
+}
+
+async fn send_all(stream: &mut TcpStream, bytes: &[u8], stalled: std::time::Duration) -> Result<(), Ended> {
+    // Nearly always the socket takes everything at once, and then no timer is needed.
+    let rest = match stream.try_write(bytes) {
+        Ok(sent) => &bytes[sent..],
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => bytes,
+        Err(error) => return Err(error.into()),
+    };
+    if rest.is_empty() {
+        return Ok(());
+    }
+    timeout(stalled, stream.write_all(rest)).await.map_err(|_| Ended::Stalled)??;
+    Ok(())
+}
+
+fn rearm(timer: Pin<&mut Sleep>, after: std::time::Duration) {
+    timer.reset(tokio::time::Instant::now() + after);
+}
+
+/// Bytes that have come in and are not answered yet.
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    fn new() -> Self {
+        Self { buffer: vec![0; INPUT_START], start: 0, end: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn take(&mut self, length: usize) {
+        self.start += length;
+    }
+
+    /// Room for more: never empty while the largest record does not fill the buffer.
+    fn room(&mut self) -> &mut [u8] {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == self.buffer.len() && self.buffer.len() < INPUT {
+            self.buffer.resize((self.buffer.len() * 4).min(INPUT), 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    fn filled(&mut self, length: usize) {
+        self.end += length;
+    }
+}

@@ -1,0 +1,67 @@
+//! Answers datagrams.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use wire::xdr::Writer;
+
+use super::dispatch::{Answer, Caller, PendingRead, Transport};
+use super::filesystem::Exporter;
+use super::server::Shared;
+
+/// Largest datagram.
+const DATAGRAM: usize = 65_536;
+/// READs from disk under way on one socket; while there are so many, it is not read.
+const WAITING: usize = 16;
+
+/// Serves a socket.
+pub(super) async fn serve<E: Exporter>(socket: UdpSocket, shared: Arc<Shared<E>>) {
+    let socket = Arc::new(socket);
+    let mut waiting = JoinSet::new();
+    let mut input = vec![0; DATAGRAM];
+    let mut reply = Writer::new();
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut input), if waiting.len() < WAITING => received,
+            Some(_) = waiting.join_next() => continue,
+        };
+        // An error here is an ICMP message about a reply sent before: that client is gone, others are not.
+        let Ok((length, peer)) = received else { continue };
+        let SocketAddr::V4(v4) = peer else { continue };
+        let caller = Caller { ip: *v4.ip(), transport: Transport::Udp };
+        reply.clear();
+        match shared.dispatcher.answer(caller, &input[..length], &mut reply) {
+            Answer::Silence => {}
+            Answer::Reply => send(&socket, &shared, reply.bytes(), peer).await,
+            Answer::Wait(read) => {
+                waiting.spawn(finish(Arc::clone(&socket), Arc::clone(&shared), read, peer));
+            }
+        }
+    }
+}
+
+async fn finish<E: Exporter>(
+    socket: Arc<UdpSocket>,
+    shared: Arc<Shared<E>>,
+    read: PendingRead<E::Fs>,
+    peer: SocketAddr,
+) {
+    let Ok(_permit) = shared.reads.acquire().await else { return };
+    let mut reply = Writer::new();
+    let done = tokio::task::spawn_blocking(move || {
+        read.finish(&mut reply);
+        reply
+    });
+    if let Ok(reply) = done.await {
+        send(&socket, &shared, reply.bytes(), peer).await;
+    }
+}
+
+async fn send<E: Exporter>(socket: &UdpSocket, shared: &Shared<E>, reply: &[u8], peer: SocketAddr) {
+    if socket.send_to(reply, peer).await.is_err() {
+        shared.counters.replies_lost.fetch_add(1, Relaxed);
+    }
+}
