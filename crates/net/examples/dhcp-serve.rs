@@ -41,6 +41,10 @@ async fn main() -> Result<(), Error> {
     let (changes, mut changed) = mpsc::channel(16_384);
     let dhcp = Server::bind(&interface, settings, leases, Arc::new(Exports::default()), events, changes)?;
     let counters = dhcp.counters();
+    match walt_net::ra::Server::bind(&interface) {
+        Ok(advertiser) => drop(tokio::spawn(advertiser.run())),
+        Err(error) => eprintln!("{error}: {}", error.cause),
+    }
     let mut counted = tokio::time::interval(std::time::Duration::from_secs(2));
     let serving = dhcp.run();
     tokio::pin!(serving);

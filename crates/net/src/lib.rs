@@ -9,6 +9,7 @@ pub mod dhcp;
 mod events;
 mod exports;
 pub mod nfs;
+pub mod ra;
 mod readiness;
 
 pub use events::{Event, Events, LeaseEvent, MacAddr};
