@@ -1,0 +1,8 @@
+//! Port mapper, MOUNT and NFSv3: through the dispatcher, over real sockets, and with libnfs' programs.
+
+mod access;
+mod client;
+mod image;
+mod procedures;
+mod tools;
+mod transport;
