@@ -7,7 +7,7 @@ mod results;
 
 pub use attributes::{FileAttr, FileType, Time, encode_post_op, encode_wcc};
 pub use calls::{Arguments, access, procedure};
-pub use directory::{DirectoryWriter, Entry, decode_directory};
+pub use directory::{DirectoryWriter, Entry, ListingEnd, decode_directory};
 pub use results::{
     FsInfo, FsStat, LookupResult, PathConf, ReadHeader, decode_access, decode_attributes, decode_lookup, decode_read,
     decode_readlink, encode_access, encode_attributes, encode_lookup, encode_readlink,

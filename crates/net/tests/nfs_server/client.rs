@@ -175,7 +175,7 @@ impl<S: Server> Client<S> {
         };
         let results = self.nfs(&arguments);
         let mut entries = Vec::new();
-        let eof = decode_directory(&mut Reader::new(&results), matches!(sizes, Sizes::Plus(..)), |entry| {
+        let end = decode_directory(&mut Reader::new(&results), matches!(sizes, Sizes::Plus(..)), |entry| {
             entries.push(Listed {
                 fileid: entry.fileid,
                 name: String::from_utf8(entry.name.to_vec()).unwrap(),
@@ -186,7 +186,7 @@ impl<S: Server> Client<S> {
         })
         .unwrap()?;
         assert!(results.len() - 4 <= room as usize, "{} bytes where {room} are allowed", results.len() - 4);
-        Ok((entries, eof))
+        Ok((entries, end.eof))
     }
 }
 

@@ -287,8 +287,7 @@ fn everything_is_served_over_udp_too() {
     let mut mapper = datagrams(server.portmap);
     for program in [wire::nfs3::PROGRAM, wire::mount::PROGRAM] {
         let wanted = Mapping { program, version: 3, protocol: portmap::UDP, port: 0 };
-        let (_, port) =
-            mapper.call((portmap::PROGRAM, portmap::VERSION, portmap::GETPORT), |out| wanted.encode(out));
+        let (_, port) = mapper.call((portmap::PROGRAM, portmap::VERSION, portmap::GETPORT), |out| wanted.encode(out));
         assert_eq!(Reader::new(&port).u32(), Ok(u32::from(server.nfs.port())));
     }
     let mut client = datagrams(server.nfs);

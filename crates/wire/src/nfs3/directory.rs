@@ -119,19 +119,27 @@ pub struct Entry<'a> {
     pub handle: Option<&'a [u8]>,
 }
 
-/// Reads a result of READDIRPLUS (`plus`) or READDIR, calling `each` for every entry; gives whether
-/// the directory ends with it.
+/// What follows the entries of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListingEnd {
+    /// To be given back with the cookie that continues the listing.
+    pub verifier: u64,
+    /// Whether nothing is left of the directory.
+    pub eof: bool,
+}
+
+/// Reads a result of READDIRPLUS (`plus`) or READDIR, calling `each` for every entry.
 pub fn decode_directory<'a>(
     reader: &mut Reader<'a>,
     plus: bool,
     mut each: impl FnMut(Entry<'a>),
-) -> Result<Result<bool, u32>, XdrError> {
+) -> Result<Result<ListingEnd, u32>, XdrError> {
     match reader.u32()? {
         0 => {}
         status => return Ok(Err(status)),
     }
     decode_post_op(reader)?;
-    let _verifier = reader.u64()?;
+    let verifier = reader.u64()?;
     while reader.bool()? {
         let (fileid, name, cookie) = (reader.u64()?, reader.opaque(u32::MAX)?, reader.u64()?);
         let (mut attr, mut handle) = (None, None);
@@ -141,7 +149,7 @@ pub fn decode_directory<'a>(
         }
         each(Entry { fileid, name, cookie, attr, handle });
     }
-    Ok(Ok(reader.bool()?))
+    Ok(Ok(ListingEnd { verifier, eof: reader.bool()? }))
 }
 
 #[cfg(test)]
@@ -177,7 +185,7 @@ mod tests {
         writer.finish(&mut out, &SAMPLE, eof);
         let mut names = Vec::new();
         let result = decode_directory(&mut Reader::new(out.bytes()), plus, |entry| names.push(entry.name.to_vec()));
-        (out.len() - 4, result.unwrap().map(|eof| (names, eof)))
+        (out.len() - 4, result.unwrap().map(|end| (names, end.eof)))
     }
 
     #[test]
