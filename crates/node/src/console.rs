@@ -35,7 +35,9 @@ pub(crate) fn say(level: Level, who: &str, text: &str) {
 /// Makes the console standard input, output and error, if this process has none (a kernel that mounts
 /// its root itself opens the console before `/dev` is mounted, and may fail to).
 pub(crate) fn adopt() {
-    if rustix::termios::isatty(rustix::stdio::stdin()) {
+    // Rust's runtime opens /dev/null for what is closed; anything else somebody meant us to have.
+    let closed = |status: rustix::fs::Stat| status.st_rdev == rustix::fs::makedev(1, 3);
+    if !rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(closed) {
         return;
     }
     let Ok(console) = rustix::fs::open("/dev/console", OFlags::RDWR | OFlags::NOCTTY, Mode::empty()) else { return };

@@ -43,7 +43,7 @@ const STEPS: [Step; 13] = [
     Step { name: "copy-to-ram", run: copy_to_ram, fatal: true },
     Step { name: "load-overlay", run: |_| load_overlay(), fatal: true },
     Step { name: "preinit", run: preinit, fatal: false },
-    Step { name: "readahead", run: |_| readahead::raise(), fatal: false },
+    Step { name: "readahead", run: |boot| readahead::raise(boot.settings()?), fatal: false },
     Step { name: "watchdog", run: |boot| services::start_watchdog(boot.ram()?, boot.settings()?), fatal: true },
     Step { name: "net-service", run: |boot| services::start_net_service(boot.ram()?, boot.settings()?), fatal: true },
     Step {
@@ -52,7 +52,7 @@ const STEPS: [Step; 13] = [
         fatal: true,
     },
     Step { name: "clock-sync", run: |boot| clock_sync::synchronise(boot.settings()?.server), fatal: false },
-    Step { name: "union", run: |_| union::mount_and_enter(), fatal: true },
+    Step { name: "union", run: |boot| union::mount_and_enter(boot.settings()?), fatal: true },
     Step { name: "capabilities", run: |_| capabilities::restore(), fatal: false },
     Step { name: "find-init", run: |_| find_init(), fatal: true },
 ];

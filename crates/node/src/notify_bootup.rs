@@ -27,7 +27,7 @@ const ON_BOOTUP: &str = "/bin/on-bootup";
 const TIME_FOR_ON_BOOTUP: Duration = Duration::from_secs(60);
 
 /// Time between two looks at the ssh port: what a node can lose of its boot time here.
-const SSH_INTERVAL: Duration = Duration::from_millis(100);
+const SSH_INTERVAL: Duration = Duration::from_millis(200);
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -90,7 +90,13 @@ fn wait_for_ssh(address: SocketAddr) {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut first = [0];
         match stream.read(&mut first) {
-            Ok(read) => Ok(read > 0),
+            Ok(0) => Ok(false),
+            Ok(_) => {
+                // sshd logs an error for a client that goes without a word (RFC 4253 §4.2 wants an
+                // identification), and only a notice for one that went away politely.
+                let _ = stream.write_all(b"SSH-2.0-walt_notify_bootup\r\n");
+                Ok(true)
+            }
             // Accepted, and silent: some other server that lets the client speak first.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(true),
             Err(error) => Err(error),

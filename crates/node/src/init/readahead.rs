@@ -6,13 +6,17 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::fs::{major, minor};
 
 use crate::failure::{Doing as _, Failure};
+use crate::settings::Settings;
 
 /// KiB read ahead of a sequential reader. The kernel's own default for NFS is often 128 KiB, whatever
 /// rsize says; with one rsize (1 MiB) ahead, a large file is read with the server always busy.
 const READAHEAD_KIB: u32 = 1024;
 
-/// Raises the readahead of the file system that is `/`.
-pub(super) fn raise() -> Result<String, Failure> {
+/// Raises the readahead of the share that is `/`.
+pub(super) fn raise(settings: &Settings) -> Result<String, Failure> {
+    if settings.share.is_none() {
+        return Ok("left alone: the root is not on NFS".into());
+    }
     let device = fs::metadata("/").doing(|| "look at /".into())?.dev();
     let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", major(device), minor(device));
     let before = fs::read_to_string(&file).doing(|| format!("read {file}"))?;

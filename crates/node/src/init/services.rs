@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use wire::node::SERVER_PORT;
 
 use super::ram::{PROGRAM, Ram};
+use crate::console::{Level, say};
 use crate::failure::{Doing as _, Failure};
 use crate::kernel_arguments::NfsShare;
 use crate::settings::Settings;
@@ -66,8 +67,10 @@ fn start(
     std::os::unix::process::CommandExt::arg0(&mut command, name);
     sys::child::in_root(&mut command, ram.open()?);
     let child = command.spawn().doing(|| format!("start {name}"))?;
-    // Not reached by the service itself, which sees no /proc.
+    // Not reached by the service itself, which sees no /proc. It is only a precaution.
     let score = format!("/proc/{}/oom_score_adj", child.id());
-    fs::write(&score, OOM_NEVER).doing(|| format!("write {score}"))?;
+    if let Err(error) = fs::write(&score, OOM_NEVER) {
+        say(Level::Error, "walt-init", &format!("{name} is not kept from the out-of-memory killer: {error}"));
+    }
     Ok(child.id())
 }

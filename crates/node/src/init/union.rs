@@ -9,6 +9,7 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::failure::{Doing as _, Failure};
 use crate::mounts;
+use crate::settings::Settings;
 
 /// The tmpfs that takes what is written. Not visible afterwards: a change behind the overlay's back
 /// has undefined results.
@@ -29,20 +30,25 @@ const OLD_ROOT: &str = "/.walt-nfs-root";
 const FEATURES: [&str; 3] = ["xino=on,redirect_dir=on,metacopy=on", "xino=auto", ""];
 
 /// Lays the union and makes it `/`, with all that was mounted below the old root.
-pub(super) fn mount_and_enter() -> Result<String, Failure> {
+pub(super) fn mount_and_enter(settings: &Settings) -> Result<String, Failure> {
+    // What `findmnt /` and `df` show as the source: the share below, if there is one.
+    let source = match &settings.share {
+        Some(share) => format!("{}:{}", share.server.unwrap_or(settings.server), share.path),
+        None => "walt".into(),
+    };
     // A shared mount can't be moved (mount(2), EINVAL), and an initramfs may have left some.
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .doing(|| "make the mounts private".into())?;
-    let features = lay()?;
+    let features = lay(&source)?;
     enter()?;
     for directory in [LAYER, NEW_ROOT] {
         fs::remove_dir(directory).doing(|| format!("remove {directory}"))?;
     }
-    Ok(if features.is_empty() { "overlay".into() } else { format!("overlay with {features}") })
+    Ok(format!("overlay of RAM over {source}{}{features}", if features.is_empty() { "" } else { ", " }))
 }
 
 /// Mounts the overlay; says with which features.
-fn lay() -> Result<&'static str, Failure> {
+fn lay(source: &str) -> Result<&'static str, Failure> {
     for directory in [LAYER, NEW_ROOT] {
         fs::create_dir(directory).doing(|| format!("make directory {directory}"))?;
     }
@@ -57,7 +63,7 @@ fn lay() -> Result<&'static str, Failure> {
         let comma = if features.is_empty() { "" } else { "," };
         let options = format!("lowerdir=/,upperdir={LAYER}/upper,workdir={LAYER}/work{comma}{features}");
         let data = CString::new(options).doing(|| "write the mount options".into())?;
-        let mounted = mount("walt", NEW_ROOT, "overlay", MountFlags::empty(), data.as_c_str());
+        let mounted = mount(source, NEW_ROOT, "overlay", MountFlags::empty(), data.as_c_str());
         match mounted.doing(|| format!("mount overlay on {NEW_ROOT} with {data:?}")) {
             Ok(()) => return Ok(features),
             Err(error) => failure = error,

@@ -139,9 +139,14 @@ impl Connection {
             if let Some(record) = record::next_record(&buffer, MAX_REPLY).map_err(std::io::Error::other)? {
                 return Ok(record.message.into_owned());
             }
-            match self.stream.read(&mut piece)? {
-                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                read => buffer.extend_from_slice(&piece[..read]),
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Err(std::io::Error::other("connection closed")),
+                Ok(read) => buffer.extend_from_slice(&piece[..read]),
+                // How a read that takes too long is told (`set_read_timeout`).
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Err(std::io::Error::other("no answer in time"));
+                }
+                Err(error) => return Err(error),
             }
         }
     }
