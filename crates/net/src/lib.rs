@@ -5,12 +5,15 @@
 //! them. Everything a service must know about nodes it reads from [`Exports`]; everything it has
 //! to tell goes into an [`Events`] channel.
 
+pub mod bootfile;
 pub mod dhcp;
 mod events;
 mod exports;
 pub mod nfs;
 pub mod ra;
+mod rcvbuf;
 mod readiness;
+pub mod tftp;
 
 pub use events::{Event, Events, LeaseEvent, MacAddr};
 pub use exports::{Exports, NodeExport};

@@ -11,4 +11,5 @@ pub mod portmap;
 pub mod record;
 pub mod rpc;
 pub mod sntp;
+pub mod tftp;
 pub mod xdr;
