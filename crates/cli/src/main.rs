@@ -1,2 +1,7 @@
-//! Placeholder until the first slice lands.
-fn main() {}
+//! `walt`: commands the nodes and images of a WalT platform.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    walt_cli::run()
+}

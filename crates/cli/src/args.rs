@@ -1,0 +1,239 @@
+//! The command line of `walt`.
+
+use std::path::PathBuf;
+
+use api::ImageFormat;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Shows and commands the nodes and images of a WalT platform.
+#[derive(Debug, Parser)]
+#[command(
+    name = "walt",
+    version,
+    after_help = "\
+Examples:
+  walt node show                        # the nodes, their images and states
+  walt image clone debian-walt:12       # get an image from its registry
+  walt node boot node-0a1b2c debian-walt:12
+  walt node wait node-0a1b2c            # until its ssh answers
+  walt node trace node-0a1b2c           # what happened when in its last boot"
+)]
+pub(crate) struct Args {
+    /// Control socket of walt-server-daemon
+    #[arg(long, env = "WALT_SOCKET", value_name = "PATH", default_value = api::DEFAULT_SOCKET, global = true)]
+    pub(crate) socket: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// What the server has done since it was started
+    #[command(after_help = "\
+Examples:
+  walt status
+  walt status --json | jq .counters")]
+    Status {
+        /// JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes
+    #[command(after_help = "\
+Examples:
+  walt node show
+  walt node show --all              # other devices that asked for an address, too
+  walt node show node-0a1b2c        # all that is known of one
+  walt node show --json | jq '.[].ip'")]
+    Show {
+        /// This node alone, with all that is known of it (name, mac or ip)
+        node: Option<String>,
+        /// Unknown devices, too
+        #[arg(long)]
+        all: bool,
+        /// JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wait until a node is booted: until its ssh answers
+    #[command(after_help = "\
+Examples:
+  walt node wait node-0a1b2c
+  walt node wait node-0a1b2c --timeout 120 && ssh root@node-0a1b2c")]
+    Wait {
+        /// Name, mac or ip
+        node: String,
+        /// Seconds to wait at most [default: a day]
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
+    /// Have a node boot an image, from now on
+    #[command(after_help = "\
+The node is rebooted if it is up. Until the image is ready, it keeps the one that it has.
+
+Examples:
+  walt node boot node-0a1b2c debian-walt:12
+  walt node boot node-0a1b2c default              # the default image of its model
+  walt node boot --no-reboot node-0a1b2c tiny     # at its next boot")]
+    Boot {
+        /// Name, mac or ip
+        node: String,
+        /// Name of an image on the server, or `default`
+        image: String,
+        /// Do not reboot it: its next boot gets the image
+        #[arg(long)]
+        no_reboot: bool,
+    },
+    /// Reboot a node that is up
+    #[command(after_help = "\
+Examples:
+  walt node reboot node-0a1b2c")]
+    Reboot {
+        /// Name, mac or ip
+        node: String,
+    },
+    /// Show what happened when in a node's last boot, and where it hangs, if it does
+    #[command(after_help = "\
+Examples:
+  walt node trace node-0a1b2c
+  walt node trace node-0a1b2c --json | jq '.steps[] | select(.status == \"failed\")'")]
+    Trace {
+        /// Name, mac or ip
+        node: String,
+        /// JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List the images on the server
+    #[command(after_help = "\
+Examples:
+  walt image show
+  walt image show --json | jq '.[].name'")]
+    Show {
+        /// JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Get an image from its registry, or its newest content
+    #[command(after_help = "\
+Examples:
+  walt image clone waltplatform/pc-x86-64-default
+  walt image clone localhost:5000/debian-walt:12")]
+    Clone {
+        /// `[registry/]repository[:tag]`
+        image: String,
+    },
+    /// Take images from an archive (what `docker save` or `skopeo copy ... oci-archive:` writes)
+    #[command(after_help = "\
+Examples:
+  walt image import debian.tar
+  walt image import --name debian-walt:12 debian.tar
+  docker save debian-walt:12 | walt image import -")]
+    Import {
+        /// Archive, or `-` for standard input
+        file: PathBuf,
+        /// Name to give to the image, if the archive holds one alone
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Write an image into an archive
+    #[command(after_help = "\
+Examples:
+  walt image export debian-walt:12 debian.tar
+  walt image export --format docker debian-walt:12 - | docker load")]
+    Export {
+        /// Name of an image on the server
+        image: String,
+        /// Archive, or `-` for standard output
+        file: PathBuf,
+        /// Format of the archive
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List a directory of an image
+    #[command(after_help = "\
+Examples:
+  walt image ls debian-walt:12 /boot/pc-x86-64")]
+    Ls {
+        /// Name of an image on the server
+        image: String,
+        /// Path in the image
+        #[arg(default_value = "/")]
+        path: String,
+        /// JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a file of an image
+    #[command(after_help = "\
+Examples:
+  walt image cat debian-walt:12 /etc/os-release")]
+    Cat {
+        /// Name of an image on the server
+        image: String,
+        /// Path in the image
+        path: String,
+    },
+    /// Forget an image, and free the disk of what nothing else uses
+    #[command(after_help = "\
+An image that a node boots is not removed.
+
+Examples:
+  walt image remove debian-walt:11")]
+    Remove {
+        /// Name of an image on the server
+        image: String,
+    },
+}
+
+/// Archive format.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// OCI image layout
+    #[default]
+    Oci,
+    /// What `docker load` reads
+    Docker,
+}
+
+impl From<Format> for ImageFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Oci => Self::Oci,
+            Format::Docker => Self::Docker,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_examples() {
+        Args::command().debug_assert();
+        let mut commands = vec![Args::command()];
+        while let Some(command) = commands.pop() {
+            let leaf = command.get_subcommands().next().is_none();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!leaf || help.contains("Examples:"), "{} has no examples", command.get_name());
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Images.
+
+use std::sync::Arc;
+
+use api::{FileEntry, Image, Layer, Problem, ProblemKind, Progress, Removed};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use image::{Attr, FileKind, ResolveError, View};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::answer::{Refused, problem};
+use super::follow::{Standing, follow};
+use crate::names;
+use crate::registration::{Input, Job};
+use crate::site::Site;
+
+/// Bytes of a file that are read at once.
+const CHUNK: usize = 256 * 1024;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Named {
+    image: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Inside {
+    image: String,
+    path: String,
+}
+
+/// All images.
+#[utoipa::path(get, path = "/v1/images", responses((status = 200, body = Vec<Image>)))]
+pub(crate) async fn list(State(site): State<Arc<Site>>) -> Json<Vec<Image>> {
+    let mut images: Vec<Image> = {
+        let state = site.state();
+        let users = |name: &str| {
+            let wants = state.registrar.devices().filter(|device| device.row.image.as_deref() == Some(name));
+            wants.map(|device| device.row.name.clone()).collect()
+        };
+        let entries = state.registrar.images();
+        entries
+            .map(|(name, entry)| Image {
+                name: name.to_owned(),
+                digest: entry.digest.clone(),
+                state: entry.state(),
+                models: entry.models.clone(),
+                architecture: None,
+                created: None,
+                size: 0,
+                layers: Vec::new(),
+                nodes: users(name),
+            })
+            .collect()
+    };
+    for image in &mut images {
+        let Some(digest) = &image.digest else { continue };
+        let Some(info) = site.images().info(digest).await else { continue };
+        image.models = info.models;
+        image.architecture = Some(info.platform.architecture);
+        image.created = info.created;
+        image.size = info.size;
+        image.layers =
+            info.layers.iter().map(|(diff_id, size)| Layer { diff_id: diff_id.to_string(), size: *size }).collect();
+    }
+    Json(images)
+}
+
+/// Gets an image's current content from its registry, or goes on waiting for a pull that is under way.
+#[utoipa::path(post, path = "/v1/images/clone", params(("image" = String, Query, description = "name of the image")),
+    responses((status = 200, body = Progress, content_type = "application/x-ndjson"), (status = 400, body = Problem)))]
+pub(crate) async fn clone(State(site): State<Arc<Site>>, Query(named): Query<Named>) -> Result<Response, Refused> {
+    let name = names::full_image_name(&named.image)
+        .map_err(|error| problem(ProblemKind::BadRequest, error.to_string(), None))?;
+    site.request(Input::Clone { name: name.clone() }).await?;
+    Ok(follow(site, move |site| {
+        let state = site.state();
+        let Some(entry) = state.registrar.image(&name) else {
+            return Standing::Failed(problem(ProblemKind::UnknownImage, format!("{name} was removed meanwhile"), None));
+        };
+        match &entry.job {
+            Job::Idle => Standing::Done(format!("{name} is ready, {}", entry.digest.as_deref().unwrap_or_default())),
+            Job::Pulling { trouble: Some(trouble), .. } => {
+                Standing::Going(Progress::Step { text: format!("the registry is asked again: {trouble}") })
+            }
+            Job::Pulling { done, total, .. } => Standing::Going(Progress::Bytes { done: *done, total: *total }),
+            Job::Preparing { .. } => Standing::Going(Progress::Step { text: format!("{name} is being prepared") }),
+            Job::Failed { failure, .. } => {
+                let kind = if failure.transient { ProblemKind::Unreachable } else { ProblemKind::UnsuitableImage };
+                Standing::Failed(problem(kind, format!("{}: {}", failure.step, failure.cause), None))
+            }
+        }
+    }))
+}
+
+/// Forgets an image and frees what nothing else uses.
+#[utoipa::path(delete, path = "/v1/images", params(("image" = String, Query, description = "name of the image")),
+    responses((status = 200, body = Removed), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn remove(
+    State(site): State<Arc<Site>>,
+    Query(named): Query<Named>,
+) -> Result<Json<Removed>, Refused> {
+    let name = site.state().registrar.find_image(&named.image)?;
+    site.request(Input::Remove { name: name.clone() }).await?;
+    Ok(Json(Removed { name }))
+}
+
+/// What is in a directory of an image (or the one file that the path names).
+#[utoipa::path(get, path = "/v1/images/files",
+    params(("image" = String, Query, description = "name of the image"), ("path" = String, Query, description = "path in it")),
+    responses((status = 200, body = Vec<FileEntry>), (status = 404, body = Problem)))]
+pub(crate) async fn files(
+    State(site): State<Arc<Site>>,
+    Query(inside): Query<Inside>,
+) -> Result<Json<Vec<FileEntry>>, Refused> {
+    let view = open(&site, &inside.image).await?;
+    let (ino, attr) = resolve(&view, &inside)?;
+    let Some(entries) = view.readdir(ino, 0) else {
+        let name = inside.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        return Ok(Json(vec![file_entry(&view, name.as_bytes(), ino, &attr)]));
+    };
+    let entries = entries.filter(|entry| entry.name != b"." && entry.name != b"..");
+    Ok(Json(
+        entries.filter_map(|entry| Some(file_entry(&view, entry.name, entry.ino, &view.attr(entry.ino)?))).collect(),
+    ))
+}
+
+/// Content of a file of an image.
+#[utoipa::path(get, path = "/v1/images/content",
+    params(("image" = String, Query, description = "name of the image"), ("path" = String, Query, description = "path in it")),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = Problem)))]
+pub(crate) async fn content(State(site): State<Arc<Site>>, Query(inside): Query<Inside>) -> Result<Response, Refused> {
+    let view = open(&site, &inside.image).await?;
+    let (ino, attr) = resolve(&view, &inside)?;
+    if attr.kind != FileKind::Regular {
+        let message = format!("{} in {} is a {}, not a file", inside.path, inside.image, kind(attr.kind));
+        return Err(problem(ProblemKind::UnknownPath, message, Some("`walt image ls` lists directories")).into());
+    }
+    let (chunks, stream) = mpsc::channel::<std::io::Result<Bytes>>(4);
+    tokio::task::spawn_blocking(move || {
+        let mut offset = 0;
+        while offset < attr.size {
+            let mut chunk = vec![0; CHUNK];
+            let read = view.read_at(ino, offset, &mut chunk).and_then(|read| match read {
+                0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                read => Ok(read),
+            });
+            let read = match read {
+                Ok(read) => read,
+                // The connection breaks, so that the client does not take a part for the whole.
+                Err(error) => return drop(chunks.blocking_send(Err(error))),
+            };
+            chunk.truncate(read);
+            offset += read as u64;
+            if chunks.blocking_send(Ok(chunk.into())).is_err() {
+                return;
+            }
+        }
+    });
+    let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, attr.size.to_string())];
+    Ok((headers, Body::from_stream(ReceiverStream::new(stream))).into_response())
+}
+
+/// The view of an image, prepared if it is not.
+async fn open(site: &Arc<Site>, text: &str) -> Result<Arc<View>, Refused> {
+    let (name, digest, id) = {
+        let state = site.state();
+        let name = state.registrar.find_image(text)?;
+        let entry = state.registrar.image(&name);
+        let digest = entry.and_then(|entry| entry.digest.clone());
+        (name, digest, entry.and_then(|entry| entry.image_id.clone()))
+    };
+    if let Some(view) = id.and_then(|id| site.images().view(&id)) {
+        return Ok(view);
+    }
+    let not_there = || problem(ProblemKind::UnknownImage, format!("image {name} has not arrived yet"), None);
+    let digest = digest.ok_or_else(not_there)?;
+    let view = site.images().open(&name, &digest).await;
+    view.map_err(|failure| problem(ProblemKind::Internal, failure.cause, None).into())
+}
+
+fn resolve(view: &View, inside: &Inside) -> Result<(u64, Attr), Refused> {
+    let why = match view.resolve(inside.path.as_bytes()) {
+        Ok(ino) => match view.attr(ino) {
+            Some(attr) => return Ok((ino, attr)),
+            None => "does not exist",
+        },
+        Err(ResolveError::NotFound) => "does not exist",
+        Err(ResolveError::NotADirectory) => "leads through something that is no directory",
+        Err(ResolveError::TooManySymlinks) => "leads through too many symlinks",
+    };
+    let message = format!("{} {why} in {}", inside.path, inside.image);
+    Err(problem(ProblemKind::UnknownPath, message, Some("`walt image ls` lists directories")).into())
+}
+
+fn file_entry(view: &View, name: &[u8], ino: u64, attr: &Attr) -> FileEntry {
+    FileEntry {
+        name: String::from_utf8_lossy(name).into_owned(),
+        kind: kind(attr.kind).to_owned(),
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        size: attr.size,
+        mtime: attr.mtime.secs,
+        target: view.readlink(ino).map(|target| String::from_utf8_lossy(target).into_owned()),
+    }
+}
+
+fn kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::BlockDevice => "block",
+        FileKind::CharDevice => "char",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+    }
+}

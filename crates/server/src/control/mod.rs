@@ -1,0 +1,96 @@
+//! The control API: HTTP and JSON on a Unix socket. `walt` and `walt-dhcp-event` are its clients.
+
+mod answer;
+mod follow;
+mod images;
+mod nodes;
+mod openapi;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::Status;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post};
+use axum::{Json, extract::FromRef};
+
+pub use openapi::document;
+pub use socket::{SocketError, bind};
+
+use crate::site::Site;
+
+/// Largest body of a request that is JSON, in bytes.
+const MAX_JSON: usize = 64 * 1024;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Nodes and images.
+    pub site: Arc<Site>,
+    /// What `status` tells of the daemon itself.
+    pub about: Arc<About>,
+}
+
+/// What `status` tells of the daemon itself.
+pub struct About {
+    /// When it became ready.
+    pub since: Instant,
+    /// Interface that nodes are on.
+    pub interface: String,
+    /// Address that nodes know it by.
+    pub address: String,
+    /// Reads the counters of the services.
+    pub counters: Box<dyn Fn() -> std::collections::BTreeMap<String, u64> + Send + Sync>,
+}
+
+impl std::fmt::Debug for About {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("About").field("interface", &self.interface).finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Control> for Arc<Site> {
+    fn from_ref(control: &Control) -> Self {
+        control.site.clone()
+    }
+}
+
+/// All routes.
+pub fn router(control: Control) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/leases", post(nodes::lease))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{node}", get(nodes::show))
+        .route("/v1/nodes/{node}/trace", get(nodes::trace))
+        .route("/v1/nodes/{node}/wait", get(nodes::wait))
+        .route("/v1/nodes/{node}/boot", post(nodes::boot))
+        .route("/v1/nodes/{node}/reboot", post(nodes::reboot))
+        .layer(DefaultBodyLimit::max(MAX_JSON))
+        .route("/v1/images", get(images::list).delete(images::remove))
+        .route("/v1/images/clone", post(images::clone))
+        .route("/v1/images/files", get(images::files))
+        .route("/v1/images/content", get(images::content))
+        .route("/openapi.json", get(async || Json(document())))
+        .fallback(answer::no_such_route)
+        .with_state(control)
+}
+
+/// The daemon itself.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+pub(crate) async fn status(State(control): State<Control>) -> Json<Status> {
+    let about = &control.about;
+    let mut counters = (about.counters)();
+    counters.insert("registry.dropped".into(), control.site.registry().dropped());
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_s: about.since.elapsed().as_secs(),
+        interface: about.interface.clone(),
+        address: about.address.clone(),
+        counters,
+    })
+}

@@ -1,0 +1,225 @@
+//! Nodes.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{
+    BootRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress, Rebooted, Registration, Trace,
+};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use net::{LeaseEvent, MacAddr};
+use serde::Deserialize;
+
+use super::answer::{Refused, problem};
+use super::follow::{Standing, follow};
+use crate::nodes::{RequestError, ask};
+use crate::registration::{Device, Input};
+use crate::site::{self, Site, now_ms};
+use crate::timeline::Seen;
+
+/// Longest that a client may wait for a node.
+const MAX_WAIT_S: u64 = 24 * 3600;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Which {
+    #[serde(default)]
+    all: bool,
+}
+
+/// Nodes, or all devices.
+#[utoipa::path(get, path = "/v1/nodes",
+    params(("all" = Option<bool>, Query, description = "unknown devices, too")),
+    responses((status = 200, body = Vec<Node>)))]
+pub(crate) async fn list(State(site): State<Arc<Site>>, Query(which): Query<Which>) -> Json<Vec<Node>> {
+    let state = site.state();
+    let devices = state.registrar.devices().filter(|device| which.all || device.row.model.is_some());
+    Json(devices.map(|device| node(&state, device)).collect())
+}
+
+/// One node.
+#[utoipa::path(get, path = "/v1/nodes/{node}", params(("node" = String, Path, description = "name, mac or ip")),
+    responses((status = 200, body = Node), (status = 404, body = Problem)))]
+pub(crate) async fn show(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Node>, Refused> {
+    let mac = site.state().registrar.find_node(&name)?;
+    Ok(Json(node_of(&site, mac)?))
+}
+
+/// The timeline of a node's last boot.
+#[utoipa::path(get, path = "/v1/nodes/{node}/trace", params(("node" = String, Path, description = "name, mac or ip")),
+    responses((status = 200, body = Trace), (status = 404, body = Problem)))]
+pub(crate) async fn trace(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Trace>, Refused> {
+    let state = site.state();
+    let mac = state.registrar.find_node(&name)?;
+    let device = state.registrar.device(mac).ok_or_else(|| gone(mac))?;
+    let timeline = state.timeline(mac);
+    let Some((timeline, (started_at_ms, steps))) = timeline.and_then(|t| Some((t, t.steps()?))) else {
+        let message = format!("no boot of {} has been seen", device.row.name);
+        return Err(problem(ProblemKind::UnknownNode, message, Some("power it on")).into());
+    };
+    let now = now_ms();
+    Ok(Json(Trace {
+        node: device.row.name.clone(),
+        started_at_ms,
+        state: timeline.state(now),
+        steps: steps.collect(),
+        stuck: timeline.stuck(now, &state.registrar.registration(device)),
+    }))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Patience {
+    timeout_s: Option<u64>,
+}
+
+/// Waits until the node is booted.
+#[utoipa::path(get, path = "/v1/nodes/{node}/wait",
+    params(("node" = String, Path, description = "name, mac or ip"),
+           ("timeout_s" = Option<u64>, Query, description = "seconds to wait, at most a day; default: a day")),
+    responses((status = 200, body = Progress, content_type = "application/x-ndjson"), (status = 404, body = Problem)))]
+pub(crate) async fn wait(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    Query(patience): Query<Patience>,
+) -> Result<Response, Refused> {
+    let mac = site.state().registrar.find_node(&name)?;
+    let limit = Duration::from_secs(patience.timeout_s.unwrap_or(MAX_WAIT_S).min(MAX_WAIT_S));
+    let begun = Instant::now();
+    Ok(follow(site, move |site| {
+        let state = site.state();
+        let Some(device) = state.registrar.device(mac) else { return Standing::Failed(gone(mac)) };
+        let node = node(&state, device);
+        if node.state == NodeState::Booted {
+            return Standing::Done(format!("{} is booted", node.name));
+        }
+        if begun.elapsed() >= limit {
+            let message = format!("{} is still {} after {} s", node.name, standing(&node), limit.as_secs());
+            let hint = format!("`walt node trace {}` shows how far it came", node.name);
+            return Standing::Failed(Problem { kind: ProblemKind::Timeout, message, hint: Some(hint) });
+        }
+        Standing::Going(Progress::Step { text: format!("{} is {}", node.name, standing(&node)) })
+    }))
+}
+
+/// Has the node boot another image from now on, and waits until this is ready.
+#[utoipa::path(post, path = "/v1/nodes/{node}/boot", params(("node" = String, Path, description = "name, mac or ip")),
+    request_body = BootRequest,
+    responses((status = 200, body = Progress, content_type = "application/x-ndjson"),
+              (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn boot(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    Json(request): Json<BootRequest>,
+) -> Result<Response, Refused> {
+    let mac = site.state().registrar.find_node(&name)?;
+    site.request(Input::Boot { node: name, image: request.image }).await?;
+    Ok(follow(site, move |site| {
+        let node = match node_of(site, mac) {
+            Ok(node) => node,
+            Err(problem) => return Standing::Failed(problem),
+        };
+        let image = node.image.clone().unwrap_or_default();
+        match &node.registration {
+            Registration::Ready => Standing::Done(format!("{} boots {image} from now on", node.name)),
+            Registration::Pulling { done, total, trouble: None } => {
+                Standing::Going(Progress::Bytes { done: *done, total: *total })
+            }
+            Registration::Pulling { trouble: Some(trouble), .. } => {
+                Standing::Going(Progress::Step { text: format!("the registry is asked again: {trouble}") })
+            }
+            Registration::Failed { step, cause, .. } => Standing::Failed(problem(
+                ProblemKind::UnsuitableImage,
+                format!("{} can not boot {image}: {step}: {cause}", node.name),
+                Some("it goes on to boot what it booted before"),
+            )),
+            Registration::NotANode | Registration::Preparing => {
+                Standing::Going(Progress::Step { text: format!("{image} is being prepared") })
+            }
+        }
+    }))
+}
+
+/// Asks the node's OS to reboot.
+#[utoipa::path(post, path = "/v1/nodes/{node}/reboot", params(("node" = String, Path, description = "name, mac or ip")),
+    responses((status = 200, body = Rebooted), (status = 404, body = Problem), (status = 502, body = Problem)))]
+pub(crate) async fn reboot(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Rebooted>, Refused> {
+    let node = {
+        let state = site.state();
+        let mac = state.registrar.find_node(&name)?;
+        state.registrar.device(mac).ok_or_else(|| gone(mac))?.row.clone()
+    };
+    match ask(node.ip, wire::node::Request::Reboot).await {
+        Ok(()) => {
+            site.see(node.mac, &Seen::RebootRequested);
+            Ok(Json(Rebooted { node: node.name }))
+        }
+        Err(RequestError::Refused { reason, .. }) => {
+            let message = format!("{} refuses to reboot: {reason}", node.name);
+            Err(problem(ProblemKind::Unreachable, message, None).into())
+        }
+        Err(error) => {
+            let message = format!("{} can not be rebooted: {error}", node.name);
+            let hint = "it is off, still booting, or hangs: switch it off and on";
+            Err(problem(ProblemKind::Unreachable, message, Some(hint)).into())
+        }
+    }
+}
+
+/// A lease that another DHCP server has acknowledged.
+#[utoipa::path(post, path = "/v1/leases", request_body = LeaseReport,
+    responses((status = 204), (status = 400, body = Problem)))]
+pub(crate) async fn lease(
+    State(site): State<Arc<Site>>,
+    Json(report): Json<LeaseReport>,
+) -> Result<StatusCode, Refused> {
+    let wrong = |message: String| problem(ProblemKind::BadRequest, message, None);
+    let mac: MacAddr = report.mac.parse().map_err(|error| wrong(format!("{error}")))?;
+    let ip: Ipv4Addr = report.ip.parse().map_err(|_| wrong(format!("{:?} is not an IPv4 address", report.ip)))?;
+    let event = LeaseEvent { mac, ip, vci: report.vci, uci: report.uci, host_name: report.host_name };
+    // Our own DHCP server tells more; of another one's clients this is all that is seen.
+    let client = site::client_kind(&event);
+    site.see(mac, &Seen::Dhcp { kind: "ack", client, ip: Some(ip) });
+    site.request(Input::Lease(event)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn node_of(site: &Site, mac: MacAddr) -> Result<Node, Problem> {
+    let state = site.state();
+    let device = state.registrar.device(mac).ok_or_else(|| gone(mac))?;
+    Ok(node(&state, device))
+}
+
+fn gone(mac: MacAddr) -> Problem {
+    problem(ProblemKind::UnknownNode, format!("{mac} has been forgotten meanwhile"), None)
+}
+
+fn node(state: &site::State, device: &Device) -> Node {
+    let row = &device.row;
+    let now = now_ms();
+    let timeline = state.timeline(row.mac);
+    Node {
+        name: row.name.clone(),
+        mac: row.mac.to_string(),
+        ip: row.ip.to_string(),
+        kind: if row.model.is_some() { NodeKind::Node } else { NodeKind::Unknown },
+        model: row.model.clone(),
+        image: row.image.clone(),
+        image_id: row.served.clone(),
+        mounted: row.held.clone(),
+        registration: state.registrar.registration(device),
+        state: timeline.map_or(NodeState::Off, |timeline| timeline.state(now)),
+        step: timeline.and_then(|timeline| timeline.step(now)),
+        first_seen: row.first_seen,
+        last_seen: timeline.map_or(row.last_seen, |timeline| row.last_seen.max(timeline.heard_ms() / 1000)),
+    }
+}
+
+fn standing(node: &Node) -> String {
+    match &node.step {
+        Some(step) => format!("{} ({step})", node.state.as_str()),
+        None => node.state.as_str().to_owned(),
+    }
+}

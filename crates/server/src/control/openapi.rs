@@ -1,0 +1,31 @@
+//! The API's description, made from its types and handlers.
+
+use utoipa::OpenApi;
+
+use super::{images, nodes};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "WalT control API", description = "How `walt` speaks to walt-server-daemon, on its Unix socket."),
+    paths(
+        super::status,
+        nodes::lease,
+        nodes::list,
+        nodes::show,
+        nodes::trace,
+        nodes::wait,
+        nodes::boot,
+        nodes::reboot,
+        images::list,
+        images::clone,
+        images::remove,
+        images::files,
+        images::content,
+    )
+)]
+struct Document;
+
+/// The OpenAPI document; `docs/openapi.json` is the same.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

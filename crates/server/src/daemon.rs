@@ -1,0 +1,148 @@
+//! The daemon's life: settings, state, sockets, privileges, service, and a clean end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Error};
+use clap::Parser;
+use net::Exports;
+use sd_notify::NotifyState;
+
+use crate::hooks::Hooks;
+use crate::registry::Registry;
+use crate::server_files::{Network, ServerIdentity};
+use crate::services::{NodeInterface, Services};
+use crate::settings::{DhcpMode, Flags, Settings};
+use crate::site::{Images, Site};
+use crate::{journal, links, privileges};
+
+/// Time that connections have to end when the daemon stops.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Runs the daemon as the command line says, to its end.
+pub fn run() -> ExitCode {
+    let flags = Flags::parse();
+    let result = journal::start(&flags.log).and_then(|()| Ok(Settings::load(&flags)?));
+    let result = result.and_then(|settings| if flags.check_config { check(&settings) } else { serve(&settings) });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what can be said about the settings without changing anything.
+fn check(settings: &Settings) -> Result<(), Error> {
+    let nodes = NodeInterface::find(&settings.interface)?;
+    if settings.dhcp.mode == DhcpMode::Internal {
+        nodes.dhcp(settings)?;
+    }
+    println!("{settings:#?}");
+    println!("the configuration is valid; nodes reach this server as {}", nodes.address);
+    Ok(())
+}
+
+fn serve(settings: &Settings) -> Result<(), Error> {
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("walt")
+        // This thread alone keeps its privileges until the sockets are bound.
+        .on_thread_start(privileges::drop_or_exit)
+        .build()
+        .context("can not start the runtime")?;
+    let result = runtime.block_on(start_and_serve(settings));
+    runtime.shutdown_timeout(GOODBYE);
+    result
+}
+
+async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
+    let nodes = NodeInterface::find(&settings.interface)?;
+    // First of all the lock on the state: what follows assumes that nobody else works on it.
+    let store = image::Store::open(&settings.state_dir).context(
+        "can not use the state directory (one daemon a state directory: stop the other one, or use --state-dir)",
+    )?;
+    let (registry, writer, loaded) = Registry::open(&settings.state_dir.join("walt.db"))?;
+    let exports = Arc::new(Exports::default());
+    let for_defaults = settings.clone();
+    let (site, inbox) = Site::new(
+        &loaded,
+        move |model| for_defaults.default_image(model),
+        registry.clone(),
+        exports.clone(),
+        Images::new(store, identity(settings, &nodes)?, registries(settings)),
+        Hooks::new(settings.hooks.lease.clone()),
+        settings.state_dir.clone(),
+    );
+    // Before anything answers: a node that was up goes on reading what it had mounted.
+    site.reopen().await;
+    links::repair(&settings.state_dir, &site.all_links()).context("can not set the links of the nodes")?;
+    let services = Services::bind(settings, &nodes, &loaded, &registry, &exports).await?;
+    privileges::drop_unneeded().context("can not give up privileges")?;
+    let mut parts = services.start(&site, inbox)?;
+
+    tracing::info!(interface = settings.interface, address = %nodes.address, "ready");
+    notify(&[NotifyState::Ready]);
+    let result = tokio::select! {
+        stopped = parts.stopped() => Err(stopped.into()),
+        signal = asked_to_stop() => signal,
+        () = watchdog() => Ok(()),
+    };
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("stopping");
+    if result.is_ok() {
+        // Whoever comes next must not find a socket that nobody listens on. After a failure it
+        // stays, and the next daemon replaces it.
+        let _ = std::fs::remove_file(&settings.socket);
+    }
+    drop(parts);
+    // Writes what is left.
+    drop(writer);
+    result
+}
+
+fn identity(settings: &Settings, nodes: &NodeInterface) -> Result<ServerIdentity, Error> {
+    let network = Network {
+        server_ip: nodes.address,
+        server_mac: nodes.interface.mac,
+        name_servers: settings.dhcp.dns.clone(),
+        domain: settings.dhcp.domain.clone(),
+    };
+    ServerIdentity::gather(&settings.state_dir.join("keys"), settings.agent_dir.clone(), network)
+        .context("can not prepare the keys that nodes know the server by")
+}
+
+fn registries(settings: &Settings) -> image::RegistrySettings {
+    // Few attempts at once: registration tries again by itself, and tells why meanwhile.
+    image::RegistrySettings { insecure: settings.registries.insecure.clone(), attempts: 3, ..Default::default() }
+}
+
+/// Ends when the daemon is asked to stop.
+async fn asked_to_stop() -> Result<(), Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("can not wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can not wait for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Tells systemd that the runtime turns, if it wants to know; never ends.
+async fn watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    loop {
+        notify(&[NotifyState::Watchdog]);
+        tokio::time::sleep(period / 3).await;
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "can not notify systemd");
+    }
+}

@@ -1,0 +1,82 @@
+//! Names of models, nodes and images.
+
+/// True for what may be a node model: it becomes part of paths, so nothing but lower-case letters,
+/// digits and dashes, 1 to 64 of them, the first a letter.
+pub fn is_model(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Model that a vendor class identifier or user class names: `walt.node.<model>`.
+pub fn model_of_class<'a>(vci: &'a str, uci: &'a str) -> Option<&'a str> {
+    // The user class may carry length bytes before its text (RFC 3004 §4), and a vendor class may
+    // have a NUL after it: look for the prefix, and cut at the first byte that no model contains.
+    [vci, uci].into_iter().find_map(|class| {
+        let (_, rest) = class.split_once("walt.node.")?;
+        let end =
+            rest.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
+        Some(&rest[..end]).filter(|model| is_model(model))
+    })
+}
+
+/// Full form of an image name: registry, repository and tag are spelled out
+/// (`debian` → `docker.io/library/debian:latest`).
+///
+/// # Errors
+/// It is no image name.
+pub fn full_image_name(name: &str) -> Result<String, image::reference::ParseReferenceError> {
+    Ok(name.parse::<image::Reference>()?.to_string())
+}
+
+/// The one of `candidates` that `wrong` was probably meant to be.
+pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(wrong, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_names() {
+        for (name, full) in [
+            ("debian", "docker.io/library/debian:latest"),
+            ("waltplatform/pc-x86-64-default", "docker.io/waltplatform/pc-x86-64-default:latest"),
+            ("localhost:5000/tiny:v1", "localhost:5000/tiny:v1"),
+            ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
+            ("10.0.0.1:5000/tiny", "10.0.0.1:5000/tiny:latest"),
+        ] {
+            assert_eq!(full_image_name(name).as_deref(), Ok(full));
+        }
+        for wrong in ["", "A", "a b", "a/../b", "a:", "/a", "a//b", "host.x/", "a:b c"] {
+            assert!(full_image_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn models_of_classes() {
+        for (vci, uci, model) in [
+            ("walt.node.pc-x86-64", "", Some("pc-x86-64")),
+            ("PXEClient", "walt.node.rpi-3-b", Some("rpi-3-b")),
+            ("", "\u{15}walt.node.rpi-3-b\0", Some("rpi-3-b")),
+            ("walt.node.", "", None),
+            ("walt.node.../etc", "", None),
+            ("PXEClient:Arch:00000", "iPXE", None),
+        ] {
+            assert_eq!(model_of_class(vci, uci), model, "{vci:?} {uci:?}");
+        }
+    }
+
+    #[test]
+    fn nearest_name() {
+        let names = ["node-00aa01", "node-00aa02", "server"];
+        assert_eq!(nearest("node-00aa1", names), Some("node-00aa01"));
+        assert_eq!(nearest("zzz", names), None);
+    }
+}

@@ -1,0 +1,249 @@
+//! What nodes tell: TCP 12347.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use net::MacAddr;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use wire::node::{BOOT_STREAM, BootStep, KEEP_ALIVE_SECONDS, MAX_LINE, Session, SessionEvent};
+
+use super::now_us;
+use crate::registry::LogRow;
+use crate::site::Site;
+use crate::timeline::Seen;
+
+/// Connections of one node: its notification, its boot log, and log streams of its programs.
+const MAX_PER_NODE: usize = 64;
+/// Connections altogether.
+const MAX_CONNECTIONS: usize = 8192;
+/// Longest silence of a node that is up, before it is held for lost.
+const MAX_SILENCE: Duration = Duration::from_secs(3 * KEEP_ALIVE_SECONDS);
+/// Time to say what the connection is for.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// The bound socket.
+#[derive(Debug)]
+pub struct NodeServer {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    connections: Mutex<HashMap<MacAddr, Connections>>,
+    counters: Arc<Counters>,
+}
+
+/// Connections of one node.
+#[derive(Debug, Default)]
+struct Connections {
+    open: usize,
+    /// Those that say it is up. A node that reconnects may leave a dead one behind for a while.
+    notifications: usize,
+}
+
+/// What was refused, since start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections taken.
+    pub connections: AtomicU64,
+    /// Connections of others than nodes, or of too many.
+    pub refused: AtomicU64,
+    /// Connections that did not speak the protocol.
+    pub malformed: AtomicU64,
+}
+
+impl NodeServer {
+    /// Binds the port on `ip`.
+    ///
+    /// # Errors
+    /// The port can not be had.
+    pub async fn bind(ip: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind(SocketAddrV4::new(ip, port)).await?;
+        Ok(Self { listener, shared: Arc::default() })
+    }
+
+    /// What was refused.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.shared.counters.clone()
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves nodes for ever.
+    ///
+    /// # Errors
+    /// The socket failed for good.
+    pub async fn run(self, site: Arc<Site>) -> io::Result<()> {
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // accept(2): errors of the connection itself, or no file descriptor left. Neither
+                    // is a reason to stop, the second one to wait.
+                    tracing::warn!(%error, "can not accept a node's connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let SocketAddr::V4(peer) = peer else { continue };
+            let node = site.node_at(*peer.ip());
+            let Some(place) = node.and_then(|mac| Place::take(&self.shared, mac)) else {
+                self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%peer, "connection refused");
+                continue;
+            };
+            self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+            let site = site.clone();
+            tokio::spawn(async move {
+                let mut place = place;
+                if let Err(error) = serve(stream, &mut place, &site).await {
+                    tracing::debug!(%peer, %error, "connection of a node ended");
+                }
+                let (shared, mac, notified) = (place.shared.clone(), place.mac, place.notifies);
+                drop(place);
+                if notified && shared.is_lost(mac) {
+                    site.see(mac, &Seen::Lost);
+                }
+            });
+        }
+    }
+}
+
+/// One of the connections that a node may have.
+struct Place {
+    shared: Arc<Shared>,
+    mac: MacAddr,
+    notifies: bool,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, mac: MacAddr) -> Option<Self> {
+        let mut connections = shared.lock();
+        if connections.values().map(|own| own.open).sum::<usize>() >= MAX_CONNECTIONS {
+            return None;
+        }
+        let own = connections.entry(mac).or_default();
+        if own.open >= MAX_PER_NODE {
+            return None;
+        }
+        own.open += 1;
+        Some(Self { shared: shared.clone(), mac, notifies: false })
+    }
+
+    fn notifies(&mut self) {
+        self.notifies = true;
+        self.shared.lock().entry(self.mac).or_default().notifications += 1;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = self.shared.lock();
+        if let Some(own) = connections.get_mut(&self.mac) {
+            own.open -= 1;
+            own.notifications -= usize::from(self.notifies);
+            if own.open == 0 {
+                connections.remove(&self.mac);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// True if no connection says any more that the node is up.
+    fn is_lost(&self, mac: MacAddr) -> bool {
+        self.lock().get(&mac).is_none_or(|own| own.notifications == 0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<MacAddr, Connections>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, place: &mut Place, site: &Site) -> Result<(), Ended> {
+    let mut stream = BufReader::new(stream);
+    let mut session = Session::default();
+    let mut line = Vec::new();
+    loop {
+        let limit = match session {
+            Session::Start | Session::Name | Session::Timestamps(_) => Some(OPENING),
+            Session::Notified => Some(MAX_SILENCE),
+            Session::Lines(..) | Session::Closed => None,
+        };
+        let read = read_line(&mut stream, &mut line);
+        let more = match limit {
+            Some(limit) => tokio::time::timeout(limit, read).await.map_err(|_| Ended::Silent)??,
+            None => read.await?,
+        };
+        if !more {
+            return Ok(());
+        }
+        let event = session.line(&line).map_err(|error| {
+            place.shared.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            Ended::Protocol(error)
+        })?;
+        match event {
+            SessionEvent::Nothing | SessionEvent::Opened(..) => {}
+            SessionEvent::Booted => {
+                place.notifies();
+                site.see(place.mac, &Seen::Up);
+                stream.get_mut().write_all(b"OK\n").await?;
+            }
+            SessionEvent::Line { timestamp, text } => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                let at_us = timestamp.and_then(|at| i64::try_from(at.as_micros()).ok()).unwrap_or_else(now_us);
+                let Session::Lines(name, _) = &session else { continue };
+                record(site, place.mac, name.as_str(), at_us, text);
+            }
+            SessionEvent::Closed => return Ok(()),
+        }
+    }
+}
+
+fn record(site: &Site, issuer: MacAddr, stream: &str, at_us: i64, line: String) {
+    if stream == BOOT_STREAM {
+        match BootStep::parse(&line) {
+            Ok(step) => site.see(issuer, &Seen::Agent(step)),
+            Err(error) => tracing::debug!(mac = %issuer, %error, line, "a boot step is malformed"),
+        }
+    }
+    site.registry().log(LogRow { issuer, stream: stream.to_owned(), at_us, line });
+}
+
+/// Reads a line without its newline into `line`; false at the end of the connection.
+async fn read_line(stream: &mut BufReader<TcpStream>, line: &mut Vec<u8>) -> Result<bool, Ended> {
+    line.clear();
+    // One byte more than allowed, to tell a line of the greatest length from one that is longer.
+    let mut bounded = stream.take(MAX_LINE as u64 + 1);
+    bounded.read_until(b'\n', line).await?;
+    if line.pop_if(|last| *last == b'\n').is_some() {
+        return Ok(true);
+    }
+    if line.len() > MAX_LINE { Err(Ended::LongLine) } else { Ok(false) }
+}
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Protocol(wire::node::SessionError),
+    #[error("line of more than {MAX_LINE} bytes")]
+    LongLine,
+    #[error("silent for too long")]
+    Silent,
+}

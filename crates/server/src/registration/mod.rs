@@ -1,0 +1,385 @@
+//! Registration: from a lease to a node whose image is served.
+//!
+//! [`Registrar`] is the decision, without I/O: it holds what is known of devices and images, takes
+//! an [`Input`] and the time, and returns the [`Action`]s to carry out, in order. What takes long
+//! (pulling, preparing) comes back as another input. A failure never takes away from a node what it
+//! was served before.
+
+mod image;
+mod lookup;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use api::{Problem, ProblemKind};
+use net::{LeaseEvent, MacAddr};
+
+pub use image::{Failure, ImageEntry, Job, Pulled};
+
+use crate::names;
+use crate::registry::{DeviceRow, ImageRow, Loaded};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The daemon has started: whatever nodes need is made ready.
+    Start,
+    /// A lease was acknowledged.
+    Lease(LeaseEvent),
+    /// A node has mounted an image.
+    Mounted {
+        /// Address of the node.
+        client: Ipv4Addr,
+        /// Image id.
+        image: String,
+    },
+    /// A person wants the node to boot this image from now on.
+    Boot {
+        /// Name, mac or ip of the node.
+        node: String,
+        /// Name of an image, or `default`.
+        image: String,
+    },
+    /// A person wants the image's current content from its registry.
+    Clone {
+        /// Full name.
+        name: String,
+    },
+    /// Bytes of an image have arrived.
+    Progress {
+        /// Full name.
+        name: String,
+        /// So far.
+        done: u64,
+        /// All of them; 0 while this is not known.
+        total: u64,
+    },
+    /// A pull goes on after a failure of its registry.
+    Retrying {
+        /// Full name.
+        name: String,
+        /// What failed.
+        cause: String,
+    },
+    /// A pull ended.
+    Pulled {
+        /// Full name.
+        name: String,
+        /// What came, or why nothing did.
+        result: Result<Pulled, Failure>,
+    },
+    /// An archive held this image.
+    Imported {
+        /// Full name.
+        name: String,
+        /// The image.
+        pulled: Pulled,
+    },
+    /// Preparing ended: the image can be served under this id.
+    Prepared {
+        /// Full name.
+        name: String,
+        /// Digest that was prepared.
+        digest: String,
+        /// Its image id and the models it declares, or why it can not be served.
+        result: Result<(String, Vec<String>), Failure>,
+    },
+    /// The links of a node were set, or could not be.
+    Linked {
+        /// The node.
+        mac: MacAddr,
+        /// Why they could not.
+        result: Result<(), String>,
+    },
+    /// A person wants the name forgotten.
+    Remove {
+        /// Name of an image.
+        name: String,
+    },
+    /// Garbage collection ended.
+    Collected,
+    /// It is time to look at what is to be tried again.
+    Tick,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Record the device.
+    Save(MacAddr),
+    /// Record the image's name.
+    SaveImage(ImageRow),
+    /// The image's name is forgotten.
+    ForgetImage(String),
+    /// Get the image from its registry.
+    Pull {
+        /// Full name.
+        name: String,
+        /// Model that it is wanted for, which decides the architecture; `None`: `pc-x86-64`.
+        model: Option<String>,
+    },
+    /// Write the server's layer and the index, open the view, mount it.
+    Prepare {
+        /// Full name.
+        name: String,
+        /// Digest of the image.
+        digest: String,
+    },
+    /// Bring the services' table up to date for this node.
+    Export(MacAddr),
+    /// Set the links below `nodes/` of this node.
+    Link(MacAddr),
+    /// A step for logs and the node's timeline.
+    Note {
+        /// The node.
+        mac: MacAddr,
+        /// Name of the step.
+        step: &'static str,
+        /// Particulars.
+        detail: String,
+        /// Whether it went well.
+        ok: bool,
+    },
+    /// Run the user's hook.
+    Hook(LeaseEvent),
+    /// Free what no name and no node uses.
+    CollectGarbage,
+}
+
+/// A device, and what is wrong with it alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// What is kept.
+    pub row: DeviceRow,
+    /// Failed step and cause, where it is not the image's own.
+    pub problem: Option<(&'static str, String)>,
+}
+
+/// What is known of devices and images, and what is decided about them.
+pub struct Registrar {
+    devices: BTreeMap<MacAddr, Device>,
+    images: BTreeMap<String, ImageEntry>,
+    default_image: Box<dyn Fn(&str) -> String + Send + Sync>,
+    garbage: bool,
+    collecting: bool,
+}
+
+impl std::fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registrar")
+            .field("devices", &self.devices)
+            .field("images", &self.images)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registrar {
+    /// Starts from what the registry has kept. `default_image` gives the full name of a model's image.
+    pub fn new(loaded: &Loaded, default_image: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let devices = loaded.devices.iter().map(|row| (row.mac, Device { row: row.clone(), problem: None })).collect();
+        let images = loaded.images.iter().map(|row| (row.name.clone(), ImageEntry::kept(row))).collect();
+        Self { devices, images, default_image: Box::new(default_image), garbage: false, collecting: false }
+    }
+
+    /// Decides. `now_ms` is milliseconds since 1970.
+    ///
+    /// # Errors
+    /// What a person asked for can not be done; nothing has changed.
+    pub fn handle(&mut self, input: Input, now_ms: i64) -> Result<Vec<Action>, Problem> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Start => self.start(now_ms, &mut actions),
+            Input::Lease(event) => self.lease(event, now_ms, &mut actions),
+            Input::Mounted { client, image } => self.mounted(client, image, &mut actions),
+            Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
+            Input::Clone { name } => self.clone_image(&name, now_ms, &mut actions),
+            Input::Progress { name, done, total } => self.progress(&name, done, total),
+            Input::Retrying { name, cause } => self.retrying(&name, cause),
+            Input::Pulled { name, result } => self.pulled(&name, result, now_ms, &mut actions),
+            Input::Imported { name, pulled } => self.pulled(&name, Ok(pulled), now_ms, &mut actions),
+            Input::Prepared { name, digest, result } => self.prepared(&name, &digest, result, now_ms, &mut actions),
+            Input::Linked { mac, result } => self.linked(mac, result, &mut actions),
+            Input::Remove { name } => self.remove(&name, &mut actions)?,
+            Input::Collected => self.collecting = false,
+            Input::Tick => {}
+        }
+        self.retry(now_ms, &mut actions);
+        if self.garbage && !self.collecting && !self.images.values().any(ImageEntry::is_busy) {
+            self.garbage = false;
+            self.collecting = true;
+            actions.push(Action::CollectGarbage);
+        }
+        Ok(actions)
+    }
+
+    /// A device.
+    pub fn device(&self, mac: MacAddr) -> Option<&Device> {
+        self.devices.get(&mac)
+    }
+
+    /// All devices, in the order of their addresses.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// All images, in the order of their names.
+    pub fn images(&self) -> impl Iterator<Item = (&str, &ImageEntry)> {
+        self.images.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The image of this full name.
+    pub fn image(&self, full_name: &str) -> Option<&ImageEntry> {
+        self.images.get(full_name)
+    }
+
+    /// Digests that have a name, and ids that a node is served or holds: all that must be kept.
+    pub fn in_use(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let digests = self.images.values().filter_map(|entry| entry.digest.clone()).collect();
+        let served = self.devices.values().filter_map(|device| device.row.served.clone());
+        let held = self.devices.values().flat_map(|device| device.row.held.iter().cloned());
+        let prepared = self.images.values().filter_map(|entry| entry.image_id.clone());
+        (digests, served.chain(held).chain(prepared).collect())
+    }
+
+    fn start(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
+        let wanted: BTreeSet<_> = self.devices.values().filter_map(|device| device.row.image.clone()).collect();
+        for name in wanted {
+            self.ensure(&name, now_ms, actions);
+        }
+    }
+
+    fn lease(&mut self, event: LeaseEvent, now_ms: i64, actions: &mut Vec<Action>) {
+        let mac = event.mac;
+        let model = names::model_of_class(&event.vci, &event.uci).map(str::to_owned);
+        let before = self.devices.get(&mac).map(|device| device.row.clone());
+        let mut row = before.clone().unwrap_or_else(|| DeviceRow {
+            mac,
+            ip: event.ip,
+            name: self.free_name("unknown", mac),
+            model: None,
+            host_name: String::new(),
+            first_seen: now_ms / 1000,
+            last_seen: now_ms / 1000,
+            image: None,
+            served: None,
+            held: Vec::new(),
+        });
+        row.ip = event.ip;
+        row.last_seen = now_ms / 1000;
+        if !event.host_name.is_empty() {
+            row.host_name.clone_from(&event.host_name);
+        }
+        if let Some(model) = &model {
+            self.becomes_node(&mut row, model);
+        }
+        let is_node = row.model.is_some();
+        let moved =
+            before.as_ref().is_none_or(|old| (old.ip, &old.name, &old.model) != (row.ip, &row.name, &row.model));
+        let new_node = is_node && before.as_ref().is_none_or(|old| old.model.is_none());
+        let image = row.image.clone();
+        self.devices.entry(mac).or_insert_with(|| Device { row: row.clone(), problem: None }).row = row.clone();
+        actions.push(Action::Save(mac));
+        if is_node {
+            actions.push(Action::Export(mac));
+        }
+        if is_node && moved {
+            actions.push(Action::Link(mac));
+        }
+        if new_node {
+            let detail = format!("{} is a new node, a {}", row.name, row.model.as_deref().unwrap_or_default());
+            actions.push(Action::Note { mac, step: "registered", detail, ok: true });
+        } else if before.is_none() {
+            let detail = format!("{} is an unknown device", row.name);
+            actions.push(Action::Note { mac, step: "registered", detail, ok: true });
+        }
+        actions.push(Action::Hook(event));
+        if let (Some(image), true) = (image, model.is_some()) {
+            self.ensure(&image, now_ms, actions);
+            self.deliver_to(mac, actions);
+        }
+    }
+
+    /// The bootloader of a node runs: whatever OS it ran before is gone, and so is its hold on
+    /// the images which that had mounted.
+    fn becomes_node(&mut self, row: &mut DeviceRow, model: &str) {
+        if row.model.as_deref() != Some(model) {
+            let default_before = row.model.as_deref().map(|old| (self.default_image)(old));
+            if row.image.is_none() || row.image == default_before {
+                row.image = Some((self.default_image)(model));
+            }
+            if row.model.is_none() {
+                row.name = self.free_name("node", row.mac);
+            }
+            row.model = Some(model.to_owned());
+        }
+        self.garbage |= row.held.iter().any(|id| row.served.as_ref() != Some(id));
+        row.held.clear();
+    }
+
+    /// `<prefix>-<last 6 hex digits of mac>`, or all 12 where another device has that name.
+    fn free_name(&self, prefix: &str, mac: MacAddr) -> String {
+        let hex: String = mac.to_string().split(':').collect();
+        let short = format!("{prefix}-{}", &hex[6..]);
+        let taken = self.devices.values().any(|device| device.row.name == short && device.row.mac != mac);
+        if taken { format!("{prefix}-{hex}") } else { short }
+    }
+
+    fn mounted(&mut self, client: Ipv4Addr, image: String, actions: &mut Vec<Action>) {
+        let Some(device) = self.devices.values_mut().find(|device| device.row.ip == client) else { return };
+        if !device.row.held.contains(&image) {
+            device.row.held.push(image);
+            actions.extend([Action::Save(device.row.mac), Action::Export(device.row.mac)]);
+        }
+    }
+
+    fn boot(&mut self, node: &str, image: &str, now_ms: i64, actions: &mut Vec<Action>) -> Result<(), Problem> {
+        let mac = self.find_node(node)?;
+        let row = &self.devices[&mac].row;
+        let Some(model) = row.model.clone() else {
+            return Err(Problem {
+                kind: ProblemKind::UnknownNode,
+                message: format!("{} is not a node: it has never said walt.node.<model> to DHCP", row.name),
+                hint: Some("`walt node show` lists the nodes".into()),
+            });
+        };
+        let default = (self.default_image)(&model);
+        let name = if image == "default" { default.clone() } else { self.find_image_or(image, &default)? };
+        if let Some(entry) = self.images.get(&name)
+            && entry.digest.is_some()
+            && !entry.models.is_empty()
+            && !entry.models.contains(&model)
+        {
+            return Err(Problem {
+                kind: ProblemKind::UnsuitableImage,
+                message: format!("image {name} is not made for a {model}, but for {}", entry.models.join(", ")),
+                hint: Some("`walt image show` lists the images and their models".into()),
+            });
+        }
+        if let Some(device) = self.devices.get_mut(&mac) {
+            device.row.image = Some(name.clone());
+            device.problem = None;
+        }
+        actions.push(Action::Save(mac));
+        self.ensure(&name, now_ms, actions);
+        self.deliver_to(mac, actions);
+        Ok(())
+    }
+
+    fn linked(&mut self, mac: MacAddr, result: Result<(), String>, actions: &mut Vec<Action>) {
+        let Some(device) = self.devices.get_mut(&mac) else { return };
+        match result {
+            Ok(()) => {
+                if matches!(device.problem, Some(("links", _))) {
+                    device.problem = None;
+                }
+            }
+            Err(cause) => {
+                actions.push(Action::Note { mac, step: "links", detail: cause.clone(), ok: false });
+                device.problem = Some(("links", cause));
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+use std::net::Ipv4Addr;
+
+use api::{ProblemKind, Registration};
+use net::{LeaseEvent, MacAddr};
+
+use super::*;
+
+const DEFAULT: &str = "docker.io/waltplatform/pc-x86-64-default:latest";
+const MODEL: &str = "pc-x86-64";
+
+fn registrar() -> Registrar {
+    Registrar::new(&Loaded::default(), |model| format!("docker.io/waltplatform/{model}-default:latest"))
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0, 0xab, last])
+}
+
+fn lease(last: u8, class: &str) -> Input {
+    let ip = Ipv4Addr::new(10, 0, 0, last);
+    Input::Lease(LeaseEvent { mac: mac(last), ip, vci: String::new(), uci: class.into(), host_name: String::new() })
+}
+
+fn pc(last: u8) -> Input {
+    lease(last, "walt.node.pc-x86-64")
+}
+
+fn pulled(name: &str, digest: &str, models: &[&str]) -> Input {
+    let models = models.iter().map(|model| (*model).to_owned()).collect();
+    Input::Pulled { name: name.into(), result: Ok(Pulled { digest: digest.into(), models }) }
+}
+
+fn prepared(name: &str, digest: &str, id: &str, models: &[&str]) -> Input {
+    let models = models.iter().map(|model| (*model).to_owned()).collect();
+    Input::Prepared { name: name.into(), digest: digest.into(), result: Ok((id.into(), models)) }
+}
+
+fn failed(name: &str, transient: bool) -> Input {
+    let failure = Failure { step: "pull", cause: "registry is down".into(), transient };
+    Input::Pulled { name: name.into(), result: Err(failure) }
+}
+
+/// A registrar with a node that is served image `id1`.
+fn served() -> Registrar {
+    let mut registrar = registrar();
+    for input in [pc(1), pulled(DEFAULT, "sha256:1", &[MODEL]), prepared(DEFAULT, "sha256:1", "id1", &[MODEL])] {
+        registrar.handle(input, 0).unwrap();
+    }
+    registrar
+}
+
+fn status(registrar: &Registrar, last: u8) -> Registration {
+    registrar.registration(registrar.device(mac(last)).unwrap())
+}
+
+fn kinds(actions: &[Action]) -> Vec<&'static str> {
+    actions
+        .iter()
+        .map(|action| match action {
+            Action::Save(_) => "save",
+            Action::SaveImage(_) => "save-image",
+            Action::ForgetImage(_) => "forget-image",
+            Action::Pull { .. } => "pull",
+            Action::Prepare { .. } => "prepare",
+            Action::Export(_) => "export",
+            Action::Link(_) => "link",
+            Action::Note { step, .. } => step,
+            Action::Hook(_) => "hook",
+            Action::CollectGarbage => "garbage",
+        })
+        .collect()
+}
+
+#[test]
+fn a_device_that_is_no_node_is_recorded_and_left_alone() {
+    let mut registrar = registrar();
+    let actions = registrar.handle(lease(1, "PXEClient:Arch:00000"), 5_000).unwrap();
+    assert_eq!(kinds(&actions), ["save", "registered", "hook"]);
+    let row = &registrar.device(mac(1)).unwrap().row;
+    assert_eq!((row.name.as_str(), &row.model, row.first_seen), ("unknown-00ab01", &None, 5));
+    assert_eq!(status(&registrar, 1), Registration::NotANode);
+}
+
+#[test]
+fn a_new_node_gets_a_name_and_its_models_default_image() {
+    let mut registrar = registrar();
+    registrar.handle(lease(1, "iPXE"), 0).unwrap();
+    let actions = registrar.handle(pc(1), 0).unwrap();
+    assert_eq!(kinds(&actions), ["save", "export", "link", "registered", "hook", "pull", "image-pull"]);
+    let row = &registrar.device(mac(1)).unwrap().row;
+    assert_eq!((row.name.as_str(), row.model.as_deref()), ("node-00ab01", Some(MODEL)));
+    assert_eq!(row.image.as_deref(), Some(DEFAULT));
+
+    let actions = registrar.handle(pulled(DEFAULT, "sha256:1", &[MODEL]), 0).unwrap();
+    assert_eq!(kinds(&actions), ["save-image", "prepare", "image-pulled"]);
+    assert_eq!(status(&registrar, 1), Registration::Preparing);
+    let actions = registrar.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap();
+    assert_eq!(kinds(&actions), ["save", "export", "link", "image-ready"]);
+    assert_eq!(status(&registrar, 1), Registration::Ready);
+
+    let again = registrar.handle(pc(1), 0).unwrap();
+    assert_eq!(kinds(&again), ["save", "export", "hook"], "a boot of a known node changes nothing");
+}
+
+#[test]
+fn many_nodes_wait_for_one_pull() {
+    let mut registrar = registrar();
+    let mut pulls = 0;
+    for last in 1..=20 {
+        let actions = registrar.handle(pc(last), 0).unwrap();
+        pulls += kinds(&actions).iter().filter(|kind| **kind == "pull").count();
+    }
+    assert_eq!(pulls, 1);
+    registrar.handle(pulled(DEFAULT, "sha256:1", &[MODEL]), 0).unwrap();
+    let actions = registrar.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap();
+    assert_eq!(kinds(&actions).iter().filter(|kind| **kind == "export").count(), 20);
+}
+
+#[test]
+fn names_stay_unique_when_macs_end_alike() {
+    let mut registrar = registrar();
+    let other = MacAddr([0x02, 0x99, 0x99, 0x00, 0xab, 1]);
+    registrar.handle(pc(1), 0).unwrap();
+    let event = LeaseEvent {
+        mac: other,
+        ip: [10, 0, 0, 99].into(),
+        vci: "walt.node.pc-x86-64".into(),
+        uci: String::new(),
+        host_name: String::new(),
+    };
+    registrar.handle(Input::Lease(event), 0).unwrap();
+    assert_eq!(registrar.device(other).unwrap().row.name, "node-02999900ab01");
+}
+
+#[test]
+fn a_registry_that_is_down_is_asked_again_later_and_later() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    let mut now = 0;
+    for pause in [5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000] {
+        registrar.handle(failed(DEFAULT, true), now).unwrap();
+        assert_eq!(registrar.next_retry_ms(), Some(now + pause));
+        let Registration::Failed { cause, retry_at, .. } = status(&registrar, 1) else { panic!("not failed") };
+        assert_eq!((cause.as_str(), retry_at), ("registry is down", Some((now + pause) / 1000)));
+        assert_eq!(registrar.handle(pc(1), now + 1).unwrap().len(), 3, "a node that asks does not hurry it");
+        now += pause;
+        assert_eq!(kinds(&registrar.handle(Input::Tick, now).unwrap()), ["pull", "image-pull"]);
+    }
+    registrar.handle(pulled(DEFAULT, "sha256:1", &[MODEL]), now).unwrap();
+    assert_eq!(registrar.next_retry_ms(), None);
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_stop_retries() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 10_000_000).unwrap();
+    registrar.handle(failed(DEFAULT, true), 10_000_000).unwrap();
+    assert_eq!(kinds(&registrar.handle(Input::Tick, 0).unwrap()), ["pull", "image-pull"]);
+}
+
+#[test]
+fn what_only_a_change_can_repair_waits_until_a_node_asks() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    registrar.handle(failed(DEFAULT, false), 0).unwrap();
+    assert_eq!(registrar.next_retry_ms(), None);
+    assert!(!kinds(&registrar.handle(pc(1), 30_000).unwrap()).contains(&"pull"));
+    assert!(kinds(&registrar.handle(pc(1), 61_000).unwrap()).contains(&"pull"));
+}
+
+#[test]
+fn a_failure_leaves_what_was_served() {
+    let mut registrar = served();
+    registrar.handle(Input::Clone { name: "lab/new:latest".into() }, 0).unwrap();
+    registrar.handle(pulled("lab/new:latest", "sha256:2", &["rpi-3-b"]), 0).unwrap();
+    registrar.handle(prepared("lab/new:latest", "sha256:2", "id2", &["rpi-3-b"]), 0).unwrap();
+    let error = registrar.handle(Input::Boot { node: "node-00ab01".into(), image: "new".into() }, 0).unwrap_err();
+    assert_eq!(error.kind, ProblemKind::UnsuitableImage);
+    assert!(error.message.contains("rpi-3-b") && error.message.contains("pc-x86-64"), "{error}");
+
+    // A refreshed image that lost the model, and one that can not be prepared.
+    registrar.handle(Input::Clone { name: DEFAULT.into() }, 0).unwrap();
+    registrar.handle(pulled(DEFAULT, "sha256:3", &["rpi-3-b"]), 0).unwrap();
+    registrar.handle(prepared(DEFAULT, "sha256:3", "id3", &["rpi-3-b"]), 0).unwrap();
+    let row = &registrar.device(mac(1)).unwrap().row;
+    assert_eq!(row.served.as_deref(), Some("id1"));
+    let Registration::Failed { step, cause, .. } = status(&registrar, 1) else { panic!("not failed") };
+    assert!(step == "check" && cause.contains("not made for a pc-x86-64"), "{cause}");
+    let (_, ids) = registrar.in_use();
+    assert!(ids.contains("id1"), "what is served is kept");
+}
+
+#[test]
+fn a_new_image_is_switched_to_when_it_is_ready_and_the_old_one_is_held() {
+    let mut registrar = served();
+    let client = Ipv4Addr::new(10, 0, 0, 1);
+    let actions = registrar.handle(Input::Mounted { client, image: "id1".into() }, 0).unwrap();
+    assert_eq!(kinds(&actions), ["save", "export"]);
+    assert!(registrar.handle(Input::Mounted { client, image: "id1".into() }, 0).unwrap().is_empty());
+
+    let name = "lab:5000/new:latest";
+    registrar.handle(Input::Clone { name: name.into() }, 0).unwrap();
+    registrar.handle(pulled(name, "sha256:2", &[MODEL]), 0).unwrap();
+    registrar.handle(prepared(name, "sha256:2", "id2", &[MODEL]), 0).unwrap();
+    let actions = registrar.handle(Input::Boot { node: "10.0.0.1".into(), image: "new".into() }, 0).unwrap();
+    assert_eq!(kinds(&actions), ["save", "save", "export", "link", "image-ready", "garbage"]);
+    let row = &registrar.device(mac(1)).unwrap().row;
+    assert_eq!((row.served.as_deref(), &row.held[..]), (Some("id2"), &["id1".to_owned()][..]));
+    registrar.handle(Input::Collected, 0).unwrap();
+    assert!(registrar.in_use().1.contains("id1"), "held until the bootloader runs again");
+
+    // Firmware and iPXE say nothing about the node's OS being gone; its bootloader does.
+    registrar.handle(lease(1, "iPXE"), 0).unwrap();
+    assert_eq!(registrar.device(mac(1)).unwrap().row.held.len(), 1);
+    let actions = registrar.handle(pc(1), 0).unwrap();
+    assert!(kinds(&actions).contains(&"garbage"));
+    assert!(registrar.device(mac(1)).unwrap().row.held.is_empty());
+}
+
+#[test]
+fn garbage_is_collected_only_while_nothing_arrives() {
+    let mut registrar = served();
+    let name = "lab:5000/a:latest";
+    registrar.handle(Input::Clone { name: name.into() }, 0).unwrap();
+    registrar.handle(pulled(name, "sha256:2", &[MODEL]), 0).unwrap();
+    registrar.handle(prepared(name, "sha256:2", "id2", &[MODEL]), 0).unwrap();
+    registrar.handle(Input::Clone { name: "lab:5000/b:latest".into() }, 0).unwrap();
+    let actions = registrar.handle(Input::Remove { name: name.into() }, 0).unwrap();
+    assert_eq!(kinds(&actions), ["forget-image"]);
+    let actions = registrar.handle(failed("lab:5000/b:latest", true), 0).unwrap();
+    assert_eq!(kinds(&actions), ["garbage"]);
+}
+
+#[test]
+fn an_image_in_use_is_not_removed_and_its_users_are_named() {
+    let mut registrar = served();
+    let error = registrar.handle(Input::Remove { name: "pc-x86-64-default".into() }, 0).unwrap_err();
+    assert_eq!(error.kind, ProblemKind::InUse);
+    assert!(error.message.contains("node-00ab01"), "{error}");
+}
+
+#[test]
+fn unknown_names_come_with_the_nearest_one() {
+    let mut registrar = served();
+    for (node, image, kind, hint) in [
+        ("node-00ab10", "default", ProblemKind::UnknownNode, "node-00ab01"),
+        ("node-00ab01", "pc-x86-64-defualt", ProblemKind::UnknownImage, "pc-x86-64-default"),
+        ("node-00ab01", "zzz", ProblemKind::UnknownImage, "walt image clone zzz"),
+    ] {
+        let error = registrar.handle(Input::Boot { node: node.into(), image: image.into() }, 0).unwrap_err();
+        assert_eq!(error.kind, kind);
+        assert!(error.hint.as_ref().unwrap().contains(hint), "{error:?}");
+    }
+}
+
+#[test]
+fn a_restart_prepares_what_is_there_and_pulls_what_is_not() {
+    let before = served();
+    let devices = before.devices().map(|device| device.row.clone()).collect();
+    let images = vec![ImageRow { name: DEFAULT.into(), digest: "sha256:1".into(), created: 0 }];
+    let loaded = Loaded { devices, images, ..Loaded::default() };
+    let mut after = Registrar::new(&loaded, |model| format!("docker.io/waltplatform/{model}-default:latest"));
+    assert_eq!(kinds(&after.handle(Input::Start, 0).unwrap()), ["prepare"]);
+    assert_eq!(after.device(mac(1)).unwrap().row.served.as_deref(), Some("id1"), "served on meanwhile");
+    assert!(after.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap().is_empty(), "nothing changed");
+    assert_eq!(status(&after, 1), Registration::Ready);
+
+    let loaded = Loaded { devices: loaded.devices, ..Loaded::default() };
+    let mut without = Registrar::new(&loaded, |_| DEFAULT.into());
+    assert_eq!(kinds(&without.handle(Input::Start, 0).unwrap()), ["pull", "image-pull"]);
+}
+
+#[test]
+fn an_answer_about_content_that_was_replaced_meanwhile_is_ignored() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    registrar.handle(pulled(DEFAULT, "sha256:1", &[MODEL]), 0).unwrap();
+    let models = vec![MODEL.to_owned()];
+    let imported = Pulled { digest: "sha256:2".into(), models };
+    registrar.handle(Input::Imported { name: DEFAULT.into(), pulled: imported }, 0).unwrap();
+    assert!(registrar.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap().is_empty());
+    registrar.handle(prepared(DEFAULT, "sha256:2", "id2", &[MODEL]), 0).unwrap();
+    assert_eq!(registrar.device(mac(1)).unwrap().row.served.as_deref(), Some("id2"));
+}

@@ -1,0 +1,74 @@
+//! The schema, as the sequence of changes that made it. `user_version` counts those applied.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::RegistryError;
+
+/// Each entry is applied once, in its own transaction. Never change one that was released: add.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE devices (
+        mac TEXT PRIMARY KEY,
+        ip TEXT NOT NULL,
+        name TEXT NOT NULL UNIQUE,
+        model TEXT,
+        host_name TEXT NOT NULL,
+        first_seen INTEGER NOT NULL,
+        last_seen INTEGER NOT NULL,
+        image TEXT,
+        served TEXT
+    ) STRICT;
+    CREATE TABLE held (
+        mac TEXT NOT NULL REFERENCES devices (mac) ON DELETE CASCADE,
+        image_id TEXT NOT NULL,
+        PRIMARY KEY (mac, image_id)
+    ) STRICT;
+    CREATE TABLE leases (mac TEXT PRIMARY KEY, ip TEXT NOT NULL UNIQUE) STRICT;
+    CREATE TABLE images (
+        fullname TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        created INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE boots (
+        id INTEGER PRIMARY KEY,
+        mac TEXT NOT NULL,
+        started_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX boots_of_device ON boots (mac, id);
+    CREATE TABLE boot_events (
+        boot INTEGER NOT NULL REFERENCES boots (id) ON DELETE CASCADE,
+        at_ms INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        ok INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX events_of_boot ON boot_events (boot);
+    CREATE TABLE logs (
+        issuer TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        line TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX logs_by_time ON logs (at_us);
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+"];
+
+/// Brings the database to the newest version.
+pub(super) fn run(db: &mut Connection, path: &Path) -> Result<(), RegistryError> {
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let found: u32 = db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|cause| RegistryError::Open { path: path.to_owned(), cause })?;
+    if found > known {
+        return Err(RegistryError::TooNew { path: path.to_owned(), found, known });
+    }
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(found as usize) {
+        let migrate = |cause| RegistryError::Migrate { path: path.to_owned(), version, cause };
+        let step = db.transaction().map_err(migrate)?;
+        step.execute_batch(sql).map_err(migrate)?;
+        step.pragma_update(None, "user_version", version).map_err(migrate)?;
+        step.commit().map_err(migrate)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The registry: what must outlive the daemon, in `walt.db` (SQLite).
+//!
+//! Nothing outside of this module knows SQL, so that another database can follow. All of it is read
+//! once, at start ([`Registry::open`]); from then on the daemon's memory is what counts, and the
+//! one thread that writes follows it. Nobody ever waits for the disk: what is still to be
+//! written lies in [`Pending`], where a newer state of the same thing replaces the older one, so
+//! it can not grow beyond the platform itself; log lines and boot steps, which come in any number, are
+//! bounded, and counted when they are dropped.
+
+mod load;
+mod migrations;
+mod pending;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fs::OpenOptions;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use net::MacAddr;
+
+pub use load::Loaded;
+use pending::Pending;
+
+/// A device, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Hardware address: the key.
+    pub mac: MacAddr,
+    /// Address it had last.
+    pub ip: Ipv4Addr,
+    /// Name, unique.
+    pub name: String,
+    /// Model of a node; `None` for an unknown device.
+    pub model: Option<String>,
+    /// Host name it gave to DHCP, may be empty.
+    pub host_name: String,
+    /// Seconds since 1970.
+    pub first_seen: i64,
+    /// Seconds since 1970.
+    pub last_seen: i64,
+    /// Full name of the image that it is to boot.
+    pub image: Option<String>,
+    /// Id of the image that its links and exports lead to.
+    pub served: Option<String>,
+    /// Ids of the images it mounted since its bootloader last ran.
+    pub held: Vec<String>,
+}
+
+/// A name of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRow {
+    /// Full name: the key.
+    pub name: String,
+    /// Digest of the configuration it stands for.
+    pub digest: String,
+    /// When it came (seconds since 1970).
+    pub created: i64,
+}
+
+/// A boot that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootRow {
+    /// Number of the boot, unique in the database.
+    pub id: i64,
+    /// Device that boots.
+    pub mac: MacAddr,
+    /// Milliseconds since 1970.
+    pub started_ms: i64,
+}
+
+/// One step of a boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRow {
+    /// The boot it belongs to.
+    pub boot: i64,
+    /// Milliseconds since the boot began.
+    pub at_ms: i64,
+    /// Name of the step.
+    pub name: String,
+    /// Particulars.
+    pub detail: String,
+    /// Whether it went well.
+    pub ok: bool,
+}
+
+/// A log line of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// Device that sent it.
+    pub issuer: MacAddr,
+    /// Stream it belongs to.
+    pub stream: String,
+    /// Microseconds since 1970.
+    pub at_us: i64,
+    /// The line, without its end.
+    pub line: String,
+}
+
+/// A lease of our DHCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// Client.
+    pub mac: MacAddr,
+    /// Its address for good.
+    pub ip: Ipv4Addr,
+}
+
+/// Why the registry can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The file could not be made.
+    #[error("can not make registry {path}: {cause}")]
+    Create {
+        /// File.
+        path: PathBuf,
+        /// Reason.
+        cause: std::io::Error,
+    },
+    /// The file could not be opened.
+    #[error("can not open registry {path}: {cause}")]
+    Open {
+        /// File.
+        path: PathBuf,
+        /// Reason.
+        cause: rusqlite::Error,
+    },
+    /// A migration failed; the database is as it was before.
+    #[error("can not bring registry {path} to version {version}: {cause}")]
+    Migrate {
+        /// File.
+        path: PathBuf,
+        /// Version that was being made.
+        version: u32,
+        /// Reason.
+        cause: rusqlite::Error,
+    },
+    /// Written by a daemon that is newer than this one.
+    #[error("registry {path} has version {found}, this daemon knows versions up to {known}: run the newer daemon")]
+    TooNew {
+        /// File.
+        path: PathBuf,
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        known: u32,
+    },
+    /// It could not be read.
+    #[error("can not read registry {path}: {cause}")]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Reason.
+        cause: rusqlite::Error,
+    },
+    /// The thread that writes could not be started.
+    #[error("can not start the registry's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Handle to the registry: records what is to be written. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    dropped: AtomicU64,
+}
+
+/// The thread that writes. Dropping it writes what is left and ends it.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Registry {
+    /// Opens or makes the database, brings it to the newest version, reads it, and starts the
+    /// thread that writes.
+    ///
+    /// # Errors
+    /// The file can not be used; see [`RegistryError`].
+    pub fn open(path: &Path) -> Result<(Self, Writer, Loaded), RegistryError> {
+        let open = |cause| RegistryError::Open { path: path.to_owned(), cause };
+        // The key of the NFS handles is in it: for root alone.
+        let options = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        options.map_err(|cause| RegistryError::Create { path: path.to_owned(), cause })?;
+        let mut db = rusqlite::Connection::open(path).map_err(open)?;
+        // WAL with synchronous=NORMAL: a power cut may lose the last moments, never the consistency.
+        db.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+        db.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
+        db.pragma_update(None, "foreign_keys", true).map_err(open)?;
+        migrations::run(&mut db, path)?;
+        let loaded = load::all(&db).map_err(|cause| RegistryError::Read { path: path.to_owned(), cause })?;
+        let shared = Arc::new(Shared::default());
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("registry".into())
+            .spawn(move || {
+                crate::privileges::drop_or_exit();
+                write::run(&mut db, &for_thread);
+            })
+            .map_err(RegistryError::Thread)?;
+        Ok((Self { shared: shared.clone() }, Writer { shared, thread: Some(thread) }, loaded))
+    }
+
+    /// The device is now like this.
+    pub fn device(&self, row: DeviceRow) {
+        self.shared.change(|pending| pending.device(row));
+    }
+
+    /// The device is forgotten, with its boots.
+    pub fn forget_device(&self, mac: MacAddr) {
+        self.shared.change(|pending| pending.forget_device(mac));
+    }
+
+    /// The name stands for this image now.
+    pub fn image(&self, row: ImageRow) {
+        self.shared.change(|pending| pending.image(row));
+    }
+
+    /// The name stands for nothing any more.
+    pub fn remove_image(&self, name: &str) {
+        self.shared.change(|pending| pending.remove_image(name));
+    }
+
+    /// The client keeps this address.
+    pub fn lease(&self, row: LeaseRow) {
+        self.shared.change(|pending| pending.lease(row));
+    }
+
+    /// The client keeps no address any more.
+    pub fn forget_lease(&self, mac: MacAddr) {
+        self.shared.change(|pending| pending.forget_lease(mac));
+    }
+
+    /// A value of the daemon itself, such as a key.
+    pub fn meta(&self, key: &str, value: Vec<u8>) {
+        self.shared.change(|pending| pending.meta(key, value));
+    }
+
+    /// A boot has begun.
+    pub fn boot(&self, row: BootRow) {
+        self.shared.append(|pending| pending.boot(row));
+    }
+
+    /// A step of a boot has been seen.
+    pub fn step(&self, row: StepRow) {
+        self.shared.append(|pending| pending.step(row));
+    }
+
+    /// A log line has come.
+    pub fn log(&self, row: LogRow) {
+        self.shared.append(|pending| pending.log(row));
+    }
+
+    /// Boot steps and log lines that were dropped because the disk could not follow.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // Every change of `Pending` is whole or not at all, so a panic elsewhere leaves it usable.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+        self.wake.notify_one();
+    }
+
+    fn append(&self, append: impl FnOnce(&mut Pending) -> bool) {
+        if !append(&mut self.lock()) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.wake.notify_one();
+    }
+}
+
+impl Writer {
+    /// True while the thread runs; it ends by itself only if it panics.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.change(Pending::close);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the registry's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
+fn device(last: u8, name: &str) -> DeviceRow {
+    DeviceRow {
+        mac: mac(last),
+        ip: Ipv4Addr::new(10, 0, 0, last),
+        name: name.into(),
+        model: Some("pc-x86-64".into()),
+        host_name: String::new(),
+        first_seen: 1,
+        last_seen: 2,
+        image: Some("docker.io/library/debian:latest".into()),
+        served: None,
+        held: vec!["aa".into(), "bb".into()],
+    }
+}
+
+fn file() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("walt.db");
+    (dir, path)
+}
+
+#[test]
+fn what_was_recorded_is_there_after_a_restart() {
+    let (_dir, path) = file();
+    let (registry, writer, loaded) = Registry::open(&path).unwrap();
+    assert_eq!(loaded, Loaded { next_boot: 1, ..Loaded::default() });
+    registry.device(device(1, "node-1"));
+    registry.device(DeviceRow { held: vec!["cc".into()], ..device(1, "renamed") });
+    registry.image(ImageRow { name: "a".into(), digest: "sha256:1".into(), created: 5 });
+    registry.image(ImageRow { name: "b".into(), digest: "sha256:2".into(), created: 6 });
+    registry.remove_image("b");
+    registry.lease(LeaseRow { mac: mac(1), ip: Ipv4Addr::new(10, 0, 0, 1) });
+    registry.meta("key", vec![0, 255]);
+    let boots = [BootRow { id: 1, mac: mac(1), started_ms: 10 }, BootRow { id: 2, mac: mac(1), started_ms: 20 }];
+    let step = StepRow { boot: 2, at_ms: 3, name: "dhcp-ack".into(), detail: "x".into(), ok: true };
+    boots.iter().for_each(|boot| registry.boot(boot.clone()));
+    registry.step(step.clone());
+    registry.log(LogRow { issuer: mac(1), stream: "s".into(), at_us: 1, line: "l".into() });
+    drop(writer);
+
+    let (_registry, _writer, loaded) = Registry::open(&path).unwrap();
+    assert_eq!(loaded.devices, [DeviceRow { held: vec!["cc".into()], ..device(1, "renamed") }]);
+    assert_eq!(loaded.images.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(loaded.leases.len(), 1);
+    assert_eq!(loaded.meta["key"], [0, 255]);
+    assert_eq!(loaded.boots, [(boots[1].clone(), vec![step])]);
+    assert_eq!(loaded.next_boot, 3);
+}
+
+#[test]
+fn names_may_change_hands_in_one_batch() {
+    let (_dir, path) = file();
+    let (registry, writer, _) = Registry::open(&path).unwrap();
+    registry.device(device(1, "a"));
+    registry.device(device(2, "b"));
+    drop(writer);
+    let (registry, writer, _) = Registry::open(&path).unwrap();
+    registry.device(device(1, "b"));
+    registry.device(device(2, "a"));
+    drop(writer);
+    let (_registry, _writer, loaded) = Registry::open(&path).unwrap();
+    assert_eq!(loaded.devices.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn only_the_last_boots_are_kept() {
+    let (_dir, path) = file();
+    let (registry, writer, _) = Registry::open(&path).unwrap();
+    for id in 1..=50 {
+        registry.boot(BootRow { id, mac: mac(1), started_ms: id });
+        registry.step(StepRow { boot: id, at_ms: 0, name: "a".into(), detail: String::new(), ok: true });
+    }
+    drop(writer);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let count = |table| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((count("boots"), count("boot_events")), (20, 20));
+}
+
+#[test]
+fn a_newer_database_is_refused() {
+    let (_dir, path) = file();
+    drop(Registry::open(&path).unwrap());
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
+    let error = Registry::open(&path).unwrap_err();
+    assert!(matches!(error, RegistryError::TooNew { found: 999, .. }), "{error}");
+}
+
+#[test]
+fn a_failed_write_is_repeated_with_the_newest_state() {
+    let (_dir, path) = file();
+    let (registry, writer, _) = Registry::open(&path).unwrap();
+    // A second connection holds the write lock for longer than SQLite's own patience of 5 s
+    // would be too slow for a test: what matters is that the batch goes back below newer changes.
+    let mut batch = pending::Pending::default();
+    batch.device(device(1, "old"));
+    batch.device(device(2, "kept"));
+    let mut now = pending::Pending::default();
+    now.device(device(1, "new"));
+    assert_eq!(now.put_back(batch), 0);
+    assert_eq!(now.devices[&mac(1)].as_ref().unwrap().name, "new");
+    assert_eq!(now.devices[&mac(2)].as_ref().unwrap().name, "kept");
+    drop((registry, writer));
+}

@@ -1,0 +1,175 @@
+//! The thread that writes: one transaction for all that has come since the last one.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::pending::Pending;
+use super::{DeviceRow, Shared};
+
+/// Boots kept of each device.
+const BOOTS_KEPT: i64 = 20;
+/// Log lines kept of all devices together.
+const LOGS_KEPT: i64 = 1_000_000;
+/// Log lines written between two looks at how many there are.
+const LOGS_BETWEEN_TRIMS: usize = 10_000;
+/// Time to gather what comes together, so that a boot storm costs few transactions.
+const GATHER: Duration = Duration::from_millis(20);
+/// Pause after a failure, such as a full disk.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Writes until the registry is closed and nothing is left.
+pub(super) fn run(db: &mut Connection, shared: &Shared) {
+    let mut logs_since_trim = LOGS_BETWEEN_TRIMS;
+    let mut failing = false;
+    loop {
+        let mut pending = shared.lock();
+        while pending.is_empty() && !pending.closed {
+            pending = shared.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
+        }
+        let closed = pending.closed;
+        drop(pending);
+        if !closed {
+            std::thread::sleep(GATHER);
+        }
+        let batch = shared.lock().take();
+        if batch.is_empty() {
+            return;
+        }
+        logs_since_trim += batch.logs.len();
+        let trim = logs_since_trim >= LOGS_BETWEEN_TRIMS;
+        match write(db, &batch, trim) {
+            Ok(()) => {
+                if trim {
+                    logs_since_trim = 0;
+                }
+                if failing {
+                    tracing::info!("the registry can be written again");
+                    failing = false;
+                }
+            }
+            Err(cause) => {
+                if !failing {
+                    tracing::error!(%cause, "can not write the registry; it is tried again every 5 s");
+                    failing = true;
+                }
+                let lost = shared.lock().put_back(batch);
+                shared.dropped.fetch_add(lost, Ordering::Relaxed);
+                if closed {
+                    tracing::error!("the last changes of the registry are lost");
+                    return;
+                }
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+}
+
+fn write(db: &mut Connection, batch: &Pending, trim: bool) -> rusqlite::Result<()> {
+    let db = db.transaction()?;
+    write_devices(&db, batch)?;
+    for (name, row) in &batch.images {
+        match row {
+            Some(row) => db
+                .prepare_cached("INSERT OR REPLACE INTO images (fullname, digest, created) VALUES (?, ?, ?)")?
+                .execute(params![row.name, row.digest, row.created])?,
+            None => db.prepare_cached("DELETE FROM images WHERE fullname = ?")?.execute([name])?,
+        };
+    }
+    for (mac, row) in &batch.leases {
+        match row {
+            Some(row) => db
+                .prepare_cached("INSERT OR REPLACE INTO leases (mac, ip) VALUES (?, ?)")?
+                .execute([row.mac.to_string(), row.ip.to_string()])?,
+            None => db.prepare_cached("DELETE FROM leases WHERE mac = ?")?.execute([mac.to_string()])?,
+        };
+    }
+    for (key, value) in &batch.meta {
+        db.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")?.execute(params![key, value])?;
+    }
+    write_boots(&db, batch)?;
+    for row in &batch.logs {
+        db.prepare_cached("INSERT INTO logs (issuer, stream, at_us, line) VALUES (?, ?, ?, ?)")?.execute(params![
+            row.issuer.to_string(),
+            row.stream,
+            row.at_us,
+            row.line
+        ])?;
+    }
+    if trim {
+        db.execute("DELETE FROM logs WHERE rowid <= (SELECT max(rowid) FROM logs) - ?", [LOGS_KEPT])?;
+    }
+    db.commit()
+}
+
+fn write_devices(db: &Connection, batch: &Pending) -> rusqlite::Result<()> {
+    // Names may have changed hands within the batch: clear them first, so that UNIQUE holds at each
+    // statement.
+    for mac in batch.devices.keys() {
+        db.prepare_cached("UPDATE devices SET name = 'mac:' || mac WHERE mac = ?")?.execute([mac.to_string()])?;
+    }
+    for (mac, row) in &batch.devices {
+        match row {
+            Some(row) => write_device(db, row)?,
+            None => {
+                db.prepare_cached("DELETE FROM boots WHERE mac = ?")?.execute([mac.to_string()])?;
+                db.prepare_cached("DELETE FROM devices WHERE mac = ?")?.execute([mac.to_string()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_device(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
+    let mac = row.mac.to_string();
+    db.prepare_cached(
+        "INSERT INTO devices (mac, ip, name, model, host_name, first_seen, last_seen, image, served)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (mac) DO UPDATE SET ip = ?2, name = ?3, model = ?4, host_name = ?5, first_seen = ?6,
+         last_seen = ?7, image = ?8, served = ?9",
+    )?
+    .execute(params![
+        mac,
+        row.ip.to_string(),
+        row.name,
+        row.model,
+        row.host_name,
+        row.first_seen,
+        row.last_seen,
+        row.image,
+        row.served
+    ])?;
+    db.prepare_cached("DELETE FROM held WHERE mac = ?")?.execute([&mac])?;
+    for id in &row.held {
+        db.prepare_cached("INSERT OR IGNORE INTO held (mac, image_id) VALUES (?, ?)")?.execute([&mac, id])?;
+    }
+    Ok(())
+}
+
+fn write_boots(db: &Connection, batch: &Pending) -> rusqlite::Result<()> {
+    for row in &batch.boots {
+        db.prepare_cached("INSERT OR IGNORE INTO boots (id, mac, started_ms) VALUES (?, ?, ?)")?.execute(params![
+            row.id,
+            row.mac.to_string(),
+            row.started_ms
+        ])?;
+    }
+    for row in &batch.steps {
+        // A boot that was dropped when the disk could not follow takes its steps with it.
+        db.prepare_cached(
+            "INSERT INTO boot_events (boot, at_ms, name, detail, ok)
+             SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM boots WHERE id = ?1)",
+        )?
+        .execute(params![row.boot, row.at_ms, row.name, row.detail, row.ok])?;
+    }
+    for mac in batch.booted() {
+        db.prepare_cached(
+            "DELETE FROM boots WHERE mac = ?1 AND id NOT IN
+             (SELECT id FROM boots WHERE mac = ?1 ORDER BY id DESC LIMIT ?2)",
+        )?
+        .execute(params![mac.to_string(), BOOTS_KEPT])?;
+    }
+    Ok(())
+}

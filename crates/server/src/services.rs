@@ -1,0 +1,306 @@
+//! The services: first all their sockets, then, with fewer privileges, all their tasks.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Error};
+use net::bootfile::{BootFiles, Loaders};
+use net::nfs::{HandleKey, NfsConfig, NfsServer};
+use net::tftp::{Tftp, TftpConfig};
+use net::{Event, Events, Exports, dhcp, nfs, ra};
+use sys::Interface;
+use tokio::sync::mpsc;
+use wire::node::{NETCONSOLE_PORT, SERVER_PORT};
+
+use crate::control::{self, About, Control};
+use crate::counters::CounterTable;
+use crate::nodes::{Netconsole, NodeServer};
+use crate::registry::{LeaseRow, Loaded, Registry};
+use crate::settings::{DhcpMode, Settings};
+use crate::site::{Inbox, Site};
+use crate::supervise::Parts;
+
+/// Events that may wait to be looked at: some seconds of a boot storm.
+const EVENTS: usize = 65_536;
+/// Leases that may wait to be recorded.
+const LEASES: usize = 65_536;
+/// Prefix of the path to mount that boot scripts have in them, whatever the state directory is.
+const USUAL_ROOT: &str = "/var/lib/walt";
+/// Key of the registry's value that holds the key of the NFS file handles.
+const HANDLE_KEY: &str = "nfs_handle_key";
+
+/// The interface of the nodes, and the server's address there.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeInterface {
+    pub(crate) interface: Interface,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix: u8,
+}
+
+impl NodeInterface {
+    /// Looks it up.
+    pub(crate) fn find(name: &str) -> Result<Self, Error> {
+        let interface = Interface::by_name(name).context("can not use the interface of the nodes")?;
+        let &(address, prefix) = interface.addresses.first().with_context(|| {
+            format!(
+                "interface {name} has no IPv4 address: give it one, such as `ip address add 192.168.152.1/24 dev {name}`"
+            )
+        })?;
+        Ok(Self { interface, address, prefix })
+    }
+
+    /// Settings of DHCP on it.
+    pub(crate) fn dhcp(&self, settings: &Settings) -> Result<dhcp::Settings, Error> {
+        let context = || format!("can not assign addresses on {}/{}", self.address, self.prefix);
+        let mut subnet = dhcp::Subnet::around(self.address, self.prefix).with_context(context)?;
+        if let Some((first, last)) = settings.dhcp.range {
+            subnet = subnet.with_range(first, last).with_context(context)?;
+        }
+        if let Some(gateway) = settings.dhcp.gateway {
+            subnet = subnet.with_gateway(gateway);
+        }
+        let mut dhcp = dhcp::Settings::new(self.address, subnet);
+        dhcp.dns.clone_from(&settings.dhcp.dns);
+        dhcp.domain.clone_from(&settings.dhcp.domain);
+        Ok(dhcp)
+    }
+}
+
+/// The services with their sockets bound.
+pub(crate) struct Services {
+    dhcp: Option<(dhcp::Server, mpsc::Receiver<dhcp::LeaseChange>)>,
+    ra: ra::Server,
+    tftp: Tftp,
+    boot_files: BootFiles,
+    nfs: NfsServer,
+    node_server: NodeServer,
+    netconsole: Netconsole,
+    control: UnixListener,
+    inbox: mpsc::Receiver<Event>,
+    events: Events,
+    counters: CounterTable,
+    about: (String, String),
+}
+
+impl Services {
+    /// Binds all sockets. Needs the privileges that are given up afterwards.
+    pub(crate) async fn bind(
+        settings: &Settings,
+        nodes: &NodeInterface,
+        loaded: &Loaded,
+        registry: &Registry,
+        exports: &Arc<Exports>,
+    ) -> Result<Self, Error> {
+        let (events, inbox) = Events::channel(EVENTS);
+        let ip = nodes.address;
+        let dhcp = match settings.dhcp.mode {
+            DhcpMode::External => None,
+            DhcpMode::Internal => Some(bind_dhcp(settings, nodes, loaded, exports, &events)?),
+        };
+        let ra = ra::Server::bind(&nodes.interface).context("can not answer router solicitations")?;
+        let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
+        let tftp = Tftp::bind(TftpConfig::new(SocketAddrV4::new(ip, 69))).await;
+        let tftp = tftp.map_err(|error| explain(error, "TFTP", "udp", 69))?;
+        let nfs = NfsServer::bind(nfs_config(settings, ip, loaded, registry)?, exports.clone(), events.clone());
+        let nfs = nfs.map_err(|error| {
+            let (service, protocol, port) = (error.service, error.protocol, error.address.port());
+            explain(error, service, protocol, port)
+        })?;
+        let node_server = NodeServer::bind(ip, SERVER_PORT).await;
+        let node_server = node_server.map_err(|error| explain(error, "the agents of nodes", "tcp", SERVER_PORT))?;
+        let netconsole = Netconsole::bind(ip, NETCONSOLE_PORT).await;
+        let netconsole = netconsole.map_err(|error| explain(error, "netconsole", "udp", NETCONSOLE_PORT))?;
+        let control = control::bind(&settings.socket)?;
+        let mut services = Self {
+            dhcp,
+            ra,
+            tftp,
+            boot_files: BootFiles::new(loaders, exports.clone()),
+            nfs,
+            node_server,
+            netconsole,
+            control,
+            inbox,
+            events,
+            counters: CounterTable::default(),
+            about: (settings.interface.clone(), ip.to_string()),
+        };
+        services.list_counters();
+        Ok(services)
+    }
+
+    /// Starts all tasks.
+    pub(crate) fn start(self, site: &Arc<Site>, inbox: Inbox) -> Result<Parts, Error> {
+        let mut parts = Parts::default();
+        if let Some((server, changes)) = self.dhcp {
+            parts.add("DHCP", server.run());
+            parts.add("the record of leases", record_leases(changes, site.registry().clone()));
+        }
+        parts.add("router advertisement", self.ra.run());
+        parts.add("TFTP", self.tftp.run(self.boot_files, self.events));
+        let nfs = self.nfs.run();
+        parts.add("NFS", async move {
+            nfs.await;
+            Ok::<_, Infallible>(())
+        });
+        parts.add("the server for agents", self.node_server.run(site.clone()));
+        parts.add("netconsole", self.netconsole.run(site.clone()));
+        let registration = site.clone().run(self.inbox, inbox);
+        parts.add("registration", async move {
+            registration.await;
+            Ok::<_, Infallible>(())
+        });
+
+        let (interface, address) = self.about;
+        let counters = self.counters;
+        let about = About { since: Instant::now(), interface, address, counters: Box::new(move || counters.read()) };
+        let router = control::router(Control { site: site.clone(), about: Arc::new(about) });
+        let listener = tokio::net::UnixListener::from_std(self.control).context("can not serve the control socket")?;
+        parts.add("the control API", async move { axum::serve(listener, router).await });
+        Ok(parts)
+    }
+
+    fn list_counters(&mut self) {
+        let counters = &mut self.counters;
+        if let Some((server, _)) = &self.dhcp {
+            counters.add(
+                "dhcp",
+                &server.counters(),
+                &[
+                    ("packets", |c| &c.packets),
+                    ("malformed", |c| &c.malformed),
+                    ("replies", |c| &c.replies),
+                    ("send_failures", |c| &c.send_failures),
+                    ("probes", |c| &c.probes),
+                    ("conflicts", |c| &c.conflicts),
+                    ("exhausted", |c| &c.exhausted),
+                    ("deferred", |c| &c.deferred),
+                    ("events_dropped", |c| &c.events_dropped),
+                ],
+            );
+        }
+        counters.add(
+            "ra",
+            &self.ra.counters(),
+            &[
+                ("packets", |c| &c.packets),
+                ("malformed", |c| &c.malformed),
+                ("advertisements", |c| &c.advertisements),
+                ("limited", |c| &c.limited),
+                ("send_failures", |c| &c.send_failures),
+            ],
+        );
+        counters.add(
+            "tftp",
+            &self.tftp.counters(),
+            &[
+                ("requests", |c| &c.requests),
+                ("malformed", |c| &c.malformed),
+                ("refused", |c| &c.refused),
+                ("unavailable", |c| &c.unavailable),
+                ("overload", |c| &c.overload),
+                ("complete", |c| &c.complete),
+                ("incomplete", |c| &c.incomplete),
+                ("bytes", |c| &c.bytes),
+            ],
+        );
+        counters.add(
+            "nfs",
+            &self.nfs.counters(),
+            &[
+                ("messages", |c: &nfs::Counters| &c.messages),
+                ("malformed", |c| &c.malformed),
+                ("denied", |c| &c.denied),
+                ("unavailable", |c| &c.unavailable),
+                ("mounts", |c| &c.mounts),
+                ("mounts_refused", |c| &c.mounts_refused),
+                ("bad_handles", |c| &c.bad_handles),
+                ("stale_handles", |c| &c.stale_handles),
+                ("bytes_read", |c| &c.bytes_read),
+                ("reads_from_disk", |c| &c.reads_from_disk),
+                ("connections", |c| &c.connections),
+                ("connections_refused", |c| &c.connections_refused),
+                ("replies_lost", |c| &c.replies_lost),
+            ],
+        );
+        counters.add(
+            "nodes",
+            &self.node_server.counters(),
+            &[("connections", |c| &c.connections), ("refused", |c| &c.refused), ("malformed", |c| &c.malformed)],
+        );
+        counters.add("netconsole", &self.netconsole.refused, &[("refused", |c| c)]);
+    }
+}
+
+fn bind_dhcp(
+    settings: &Settings,
+    nodes: &NodeInterface,
+    loaded: &Loaded,
+    exports: &Arc<Exports>,
+    events: &Events,
+) -> Result<(dhcp::Server, mpsc::Receiver<dhcp::LeaseChange>), Error> {
+    let (changes, changed) = mpsc::channel(LEASES);
+    let leases = loaded.leases.iter().map(|lease| (lease.mac, lease.ip));
+    let own = nodes.dhcp(settings)?;
+    let server = dhcp::Server::bind(&nodes.interface, own, leases, exports.clone(), events.clone(), changes);
+    Ok((server.map_err(|error| explain(error, "DHCP", "udp", 67))?, changed))
+}
+
+fn nfs_config(settings: &Settings, ip: Ipv4Addr, loaded: &Loaded, registry: &Registry) -> Result<NfsConfig, Error> {
+    let mut roots = vec![USUAL_ROOT.to_owned()];
+    if settings.state_dir != Path::new(USUAL_ROOT) {
+        roots.push(settings.state_dir.to_str().context("the state directory's name is not UTF-8")?.to_owned());
+    }
+    Ok(NfsConfig {
+        address: ip,
+        portmap_port: Some(111),
+        nfs_port: 2049,
+        roots,
+        key: handle_key(loaded, registry)?,
+        limits: nfs::Limits::default(),
+    })
+}
+
+/// The key of the file handles, made at the first start and kept for good.
+fn handle_key(loaded: &Loaded, registry: &Registry) -> Result<HandleKey, Error> {
+    if let Some(kept) = loaded.meta.get(HANDLE_KEY).and_then(|kept| <[u8; 16]>::try_from(&kept[..]).ok()) {
+        return Ok(HandleKey::new(kept));
+    }
+    let mut key = [0; 16];
+    let got = rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty());
+    // getrandom(2): up to 256 bytes come as a whole.
+    anyhow::ensure!(got.context("the system gives no random numbers")? == key.len(), "too few random numbers");
+    registry.meta(HANDLE_KEY, key.to_vec());
+    Ok(HandleKey::new(key))
+}
+
+async fn record_leases(mut changes: mpsc::Receiver<dhcp::LeaseChange>, registry: Registry) -> Result<(), Infallible> {
+    while let Some(change) = changes.recv().await {
+        match change.ip {
+            Some(ip) => registry.lease(LeaseRow { mac: change.mac, ip }),
+            None => registry.forget_lease(change.mac),
+        }
+    }
+    Ok(())
+}
+
+/// Says which port could not be had, and what to do.
+fn explain(error: impl Into<Error>, service: &str, protocol: &str, port: u16) -> Error {
+    let error = error.into();
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let kinds: Vec<_> = causes.map(std::io::Error::kind).collect();
+    let what = format!("can not listen on {protocol} port {port} for {service}");
+    if kinds.contains(&std::io::ErrorKind::AddrInUse) {
+        let list = if protocol == "udp" { "ss -lunp" } else { "ss -ltnp" };
+        return error
+            .context(format!("{what}: another program has it; `{list} sport = :{port}` names it, stop that one"));
+    }
+    if kinds.contains(&std::io::ErrorKind::PermissionDenied) {
+        return error.context(format!("{what}: run the daemon as root"));
+    }
+    error.context(what)
+}

@@ -1,0 +1,96 @@
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use super::*;
+
+fn parse(text: &str) -> Result<File, SettingsError> {
+    File::parse(text, Path::new("server.toml"))
+}
+
+fn settings(text: &str, flags: &[&str]) -> Result<Settings, SettingsError> {
+    let flags = Flags::try_parse_from(std::iter::once("walt-server-daemon").chain(flags.iter().copied())).unwrap();
+    Settings::merge(parse(text)?, &flags, "server.toml".into())
+}
+
+#[test]
+fn interface_alone_gives_the_defaults() {
+    let settings = settings("", &["--interface", "eth1"]).unwrap();
+    assert_eq!(settings.state_dir, PathBuf::from("/var/lib/walt"));
+    assert_eq!(settings.socket, PathBuf::from("/run/walt/control.sock"));
+    assert_eq!(settings.dhcp, Dhcp::default());
+    assert_eq!(settings.default_image("pc-x86-64"), "docker.io/waltplatform/pc-x86-64-default:latest");
+}
+
+#[test]
+fn no_interface_is_an_error_that_says_how_to_give_one() {
+    let error = settings("", &[]).unwrap_err().to_string();
+    assert!(error.contains("--interface") && error.contains("server.toml"), "{error}");
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let text = "interface = \"eth1\"\nstate_dir = \"/srv/a\"\nsocket = \"/run/a.sock\"\n";
+    let settings = settings(text, &["--interface", "eth2", "--socket", "/run/b.sock"]).unwrap();
+    assert_eq!(settings.interface, "eth2");
+    assert_eq!(settings.state_dir, PathBuf::from("/srv/a"));
+    assert_eq!(settings.socket, PathBuf::from("/run/b.sock"));
+}
+
+#[test]
+fn unknown_keys_name_the_nearest_right_one() {
+    for (text, key, nearest) in [
+        ("interfaces = \"eth1\"", "interfaces", Some("interface")),
+        ("[dhcp]\nrnage = \"10.0.0.1-10.0.0.9\"", "dhcp.rnage", Some("dhcp.range")),
+        ("range = \"10.0.0.1-10.0.0.9\"", "range", Some("dhcp.range")),
+        ("[hook]\nlease = \"/x\"", "hook", Some("hooks.lease")),
+        ("[images]\ndefault = { pc-x86-64 = \"a\" }\ndefualt = 1", "images.defualt", Some("images.default")),
+        ("zzz = 1", "zzz", None),
+    ] {
+        let error = parse(text).unwrap_err();
+        let SettingsError::UnknownKey { key: found, nearest: near, .. } = &error else { panic!("{text}: {error}") };
+        assert_eq!((found.as_str(), near.as_deref()), (key, nearest), "{text}");
+    }
+}
+
+#[test]
+fn wrong_values_are_named() {
+    for (text, expected) in [
+        ("state_dir = \"relative\"", "state_dir"),
+        ("[dhcp]\nrange = \"10.0.0.9\"", "dhcp.range"),
+        ("[dhcp]\nrange = \"10.0.0.9-10.0.0.1\"", "dhcp.range"),
+        ("[dhcp]\nmode = \"both\"", "mode"),
+        ("[hooks]\nlease = \"hook.sh\"", "hooks.lease"),
+        ("[images.default]\npc-x86-64 = \"UPPER CASE\"", "images.default"),
+        ("[images.default]\n\"../x\" = \"a/b\"", "images.default"),
+        ("[registries]\ninsecure = [\"http://host\"]", "registries.insecure"),
+    ] {
+        let error = settings(text, &["--interface", "eth1"]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn default_image_of_a_model_can_be_set() {
+    let text = "[images.default]\npc-x86-64 = \"debian-pc\"";
+    let settings = settings(text, &["--interface", "eth1"]).unwrap();
+    assert_eq!(settings.default_image("pc-x86-64"), "docker.io/library/debian-pc:latest");
+    assert_eq!(settings.default_image("rpi-3-b"), "docker.io/waltplatform/rpi-3-b-default:latest");
+}
+
+#[test]
+fn shipped_example_is_valid_and_names_every_key() {
+    let text = include_str!("../../../../docs/server.toml");
+    settings(text, &[]).unwrap();
+    // With its comment signs taken away, every key is there and valid, too.
+    let uncommented: String = text
+        .lines()
+        .map(|line| line.strip_prefix("#").filter(|rest| rest.contains('=') && !rest.starts_with(' ')).unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n");
+    settings(&uncommented, &[]).unwrap();
+    for key in file::KEYS {
+        let name = key.trim_end_matches(".*").rsplit('.').next().unwrap();
+        assert!(uncommented.contains(name), "docs/server.toml does not mention {key}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Carries out what registration has decided.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use net::{MacAddr, NodeExport};
+use tokio::sync::mpsc;
+
+use super::Site;
+use crate::links::{self, NodeLinks};
+use crate::registration::{Action, Input};
+use crate::timeline::Seen;
+
+impl Site {
+    pub(super) fn act(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Save(mac) => {
+                let row = self.state().registrar.device(mac).map(|device| device.row.clone());
+                if let Some(row) = row {
+                    self.registry.device(row);
+                }
+            }
+            Action::SaveImage(row) => self.registry.image(row),
+            Action::ForgetImage(name) => self.registry.remove_image(&name),
+            Action::Pull { name, model } => self.pull(name, model),
+            Action::Prepare { name, digest } => self.prepare(name, digest),
+            Action::Export(mac) => self.export(mac),
+            // Fails only when the daemon stops.
+            Action::Link(mac) => drop(self.links.send(mac)),
+            Action::Note { mac, step, detail, ok } => self.see(mac, &Seen::Registration { step, detail, ok }),
+            Action::Hook(event) => self.hooks.lease(event),
+            Action::CollectGarbage => self.collect_garbage(),
+        }
+    }
+
+    /// Brings the services' table up to date for this node.
+    pub fn export(&self, mac: MacAddr) {
+        let row = self.state().registrar.device(mac).map(|device| device.row.clone());
+        let Some(row) = row else { return };
+        let Some(model) = row.model else { return };
+        let image = row.served.as_ref().and_then(|id| self.images.view(id));
+        let held = row.held.iter().filter_map(|id| self.images.view(id)).collect();
+        self.exports.set(NodeExport { mac, ip: row.ip, name: row.name, model, image, held });
+    }
+
+    /// Sets links, one node after the other, away from the task that decides.
+    pub(super) async fn set_links(self: Arc<Self>, mut nodes: mpsc::UnboundedReceiver<MacAddr>) {
+        while let Some(mac) = nodes.recv().await {
+            let Some(node) = self.node_links(mac) else { continue };
+            let root = self.state_dir.clone();
+            let result = tokio::task::spawn_blocking(move || links::set(&root, &node)).await;
+            let result = match result {
+                Ok(result) => result.map_err(|error| error.to_string()),
+                Err(panic) => Err(format!("setting links: {panic}")),
+            };
+            self.report(Input::Linked { mac, result }).await;
+        }
+    }
+
+    fn node_links(&self, mac: MacAddr) -> Option<NodeLinks> {
+        let state = self.state();
+        let row = &state.registrar.device(mac)?.row;
+        Some(NodeLinks {
+            mac,
+            ip: row.ip,
+            name: row.name.clone(),
+            model: row.model.clone()?,
+            image_id: row.served.clone(),
+        })
+    }
+
+    /// The links of all nodes.
+    pub fn all_links(&self) -> Vec<NodeLinks> {
+        let nodes: Vec<_> = self.state().registrar.devices().map(|device| device.row.mac).collect();
+        nodes.into_iter().filter_map(|mac| self.node_links(mac)).collect()
+    }
+
+    fn pull(self: &Arc<Self>, name: String, model: Option<String>) {
+        let site = self.clone();
+        tokio::spawn(async move {
+            let result = site.images.pull(&site, &name, model.as_deref()).await;
+            site.report(Input::Pulled { name, result }).await;
+        });
+    }
+
+    fn prepare(self: &Arc<Self>, name: String, digest: String) {
+        let site = self.clone();
+        tokio::spawn(async move {
+            let result = site.images.prepare(&name, &digest).await;
+            site.report(Input::Prepared { name, digest, result }).await;
+        });
+    }
+
+    fn collect_garbage(self: &Arc<Self>) {
+        let (digests, ids) = self.state().registrar.in_use();
+        let (digests, ids): (HashSet<_>, HashSet<_>) = (digests.into_iter().collect(), ids.into_iter().collect());
+        let site = self.clone();
+        tokio::spawn(async move {
+            site.images.collect_garbage(digests, ids).await;
+            site.report(Input::Collected).await;
+        });
+    }
+
+    /// Bytes of an image have arrived: for those who look, nothing is decided by it.
+    pub(super) fn pull_progress(&self, name: &str, done: u64, total: u64) {
+        let input = Input::Progress { name: name.to_owned(), done, total };
+        self.state().registrar.handle(input, super::now_ms()).ok();
+        self.tell_waiting();
+    }
+
+    /// The registry does not answer as it should, and is asked again.
+    pub(super) fn pull_retry(&self, name: &str, cause: &str) {
+        let input = Input::Retrying { name: name.to_owned(), cause: cause.to_owned() };
+        self.state().registrar.handle(input, super::now_ms()).ok();
+        self.tell_waiting();
+    }
+}
+
+impl Site {
+    /// Opens again what nodes were served and hold, and tells the services: before these answer.
+    pub async fn reopen(&self) {
+        let (_, ids) = self.state().registrar.in_use();
+        self.images.reopen(ids).await;
+        let nodes: Vec<_> = self.state().registrar.devices().map(|device| device.row.mac).collect();
+        for mac in nodes {
+            self.export(mac);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The images on disk: pulling, preparing, opening and freeing them.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use boot::Architecture;
+use image::server_layer;
+use image::{
+    ImageDigest, ImageInfo, LayerFiles, Platform, PullError, PullProgress, Reference, RegistrySettings, Store, View,
+};
+use tokio::sync::Semaphore;
+
+use super::Site;
+use crate::registration::{Failure, Pulled};
+use crate::server_files::ServerIdentity;
+
+/// Images that are prepared at once: each costs a processor for a second or so.
+const PREPARED_AT_ONCE: usize = 2;
+
+/// The store, and the views that are open.
+#[derive(Debug)]
+pub struct Images {
+    store: Store,
+    layers: Arc<LayerFiles>,
+    identity: ServerIdentity,
+    registries: RegistrySettings,
+    views: Mutex<HashMap<String, Arc<View>>>,
+    preparing: Semaphore,
+}
+
+impl Images {
+    /// The images of `store`.
+    pub fn new(store: Store, identity: ServerIdentity, registries: RegistrySettings) -> Self {
+        let layers = Arc::new(LayerFiles::new(store.layers_dir()));
+        let preparing = Semaphore::new(PREPARED_AT_ONCE);
+        Self { store, layers, identity, registries, views: Mutex::default(), preparing }
+    }
+
+    /// The view of this id, if it is open.
+    pub fn view(&self, id: &str) -> Option<Arc<View>> {
+        self.views().get(id).cloned()
+    }
+
+    /// What an image is.
+    pub async fn info(&self, digest: &str) -> Option<ImageInfo> {
+        let digest: ImageDigest = digest.parse().ok()?;
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.info(&digest).ok()).await.ok()?
+    }
+
+    pub(super) async fn pull(&self, site: &Arc<Site>, name: &str, model: Option<&str>) -> Result<Pulled, Failure> {
+        let failure = |cause: String, transient| Failure { step: "pull", cause, transient };
+        let reference: Reference = name.parse().map_err(|error| failure(format!("{error}"), false))?;
+        let model = model.and_then(boot::Model::by_name);
+        let architecture = model.map_or(boot::Architecture::X86_64, boot::Model::architecture);
+        let (architecture, variant) = architecture.oci_platform();
+        let platform = Platform::linux(architecture, variant);
+        let progress = |news: PullProgress| match news {
+            PullProgress::Resolved { bytes, .. } => site.pull_progress(name, 0, bytes),
+            PullProgress::Bytes { done, total } => site.pull_progress(name, done, total),
+            PullProgress::LayerDone { diff_id, size } => tracing::debug!(name, %diff_id, size, "layer stored"),
+            PullProgress::Retry(retry) => {
+                tracing::warn!(
+                    name,
+                    attempt = retry.attempt,
+                    of = retry.of,
+                    cause = retry.cause,
+                    "pull is tried again"
+                );
+                site.pull_retry(name, &retry.cause);
+            }
+        };
+        let digest = self.store.pull(&reference, &platform, &self.registries, progress).await;
+        let digest = digest.map_err(|error| failure(error.to_string(), is_transient(&error)))?;
+        let info = self.info(&digest.to_string()).await;
+        let info = info.ok_or_else(|| failure(format!("{name}: its configuration can not be read again"), true))?;
+        Ok(Pulled { digest: digest.to_string(), models: info.models })
+    }
+
+    /// Makes what is missing of the image and opens it; returns its id and the models it declares.
+    pub(super) async fn prepare(&self, name: &str, digest: &str) -> Result<(String, Vec<String>), Failure> {
+        let failure = |cause: String, transient| Failure { step: "prepare", cause, transient };
+        let digest: ImageDigest = digest.parse().map_err(|error| failure(format!("{name}: {error}"), false))?;
+        let _turn = self.preparing.acquire().await;
+        let (store, layers, identity) = (self.store.clone(), self.layers.clone(), self.identity.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            // A layer that is missing or damaged: what is on disk does not help, the registry may.
+            let info = store.info(&digest).map_err(|error| Failure {
+                step: "check",
+                cause: error.to_string(),
+                transient: true,
+            })?;
+            let platform = &info.platform;
+            let architecture = Architecture::of_oci_platform(&platform.architecture, platform.variant.as_deref());
+            let architecture = architecture.ok_or_else(|| Failure {
+                step: "check",
+                cause: format!("no agent runs on {platform}"),
+                transient: false,
+            })?;
+            let failure = |cause: String| Failure { step: "prepare", cause, transient: true };
+            let files = identity.files(architecture).map_err(|error| failure(error.to_string()))?;
+            let base: Vec<_> = info.layers.iter().map(|(diff_id, _)| *diff_id).collect();
+            let view = server_layer::prepare(&layers, &store.images_dir(), &digest, &base, &files);
+            Ok((view.map_err(|error| failure(error.to_string()))?, info.models))
+        });
+        let (view, models) = match task.await {
+            Ok(result) => result.map_err(|error: Failure| Failure { cause: format!("{name}: {}", error.cause), ..error })?,
+            Err(panic) => return Err(failure(format!("{name}: {panic}"), false)),
+        };
+        let id = view.id().to_owned();
+        self.views().insert(id.clone(), view);
+        Ok((id, models))
+    }
+
+    /// The view of an image, prepared if it is not.
+    ///
+    /// # Errors
+    /// It can not be prepared.
+    pub async fn open(&self, name: &str, digest: &str) -> Result<Arc<View>, Failure> {
+        let (id, _) = self.prepare(name, digest).await?;
+        let cause = format!("{name}: the view {id} was closed at once");
+        self.view(&id).ok_or(Failure { step: "prepare", cause, transient: true })
+    }
+
+    /// Opens images that were prepared before the daemon was started.
+    pub(super) async fn reopen(&self, ids: BTreeSet<String>) {
+        let (store, layers) = (self.store.clone(), self.layers.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let open = |id: String| match View::open(&store.images_dir().join(&id).join("index"), &layers) {
+                Ok(view) => Some((id, Arc::new(view))),
+                Err(error) => {
+                    tracing::error!(id, %error, "can not open an image that nodes may still use");
+                    None
+                }
+            };
+            ids.into_iter().filter_map(open).collect::<Vec<_>>()
+        });
+        match opened.await {
+            Ok(opened) => self.views().extend(opened),
+            Err(panic) => tracing::error!(%panic, "opening the images of nodes"),
+        }
+    }
+
+    pub(super) async fn collect_garbage(&self, _digests: HashSet<String>, ids: HashSet<String>) {
+        self.views().retain(|id, _| ids.contains(id));
+    }
+
+    fn views(&self) -> MutexGuard<'_, HashMap<String, Arc<View>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether it may help to try the same again.
+fn is_transient(error: &PullError) -> bool {
+    match error {
+        // A registry that has no such image may get it any moment, but it must be pushed by somebody:
+        // it is asked again, as all else that is not about the image's own content.
+        PullError::NotFound { .. } | PullError::Denied { .. } | PullError::Unreachable { .. } => true,
+        PullError::Protocol { .. } | PullError::Credentials { .. } | PullError::Write { .. } => true,
+        PullError::WrongDigest { .. } | PullError::Layer { .. } => true,
+        PullError::Manifest { .. } | PullError::Config { .. } | PullError::NoSuchPlatform { .. } => false,
+        PullError::LayerCount { .. } => false,
+    }
+}
+
