@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::supervise::panic_message;
+
 /// Begins to log what `filter` lets through, such as `info` or `walt_server=debug,info`.
 ///
 /// # Errors
@@ -18,5 +20,10 @@ pub fn start(filter: &str) -> anyhow::Result<()> {
     } else {
         lines.init()
     }
+    // A panic is a line of the log like any other, with its place.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, message = panic_message(panic.payload()), "panic");
+    }));
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Parts {
             Some(Ok((name, cause))) => Stopped { name: name.to_owned(), cause },
             Some(Err(error)) => {
                 let cause = match error.try_into_panic() {
-                    Ok(panic) => message(&*panic),
+                    Ok(panic) => panic_message(&*panic),
                     Err(error) => error.to_string(),
                 };
                 Stopped { name: "a part".into(), cause: format!("it panicked: {cause}") }
@@ -59,7 +59,8 @@ impl Parts {
     }
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

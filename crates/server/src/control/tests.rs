@@ -8,7 +8,10 @@ fn the_committed_description_is_that_of_the_code() {
         std::fs::write(path, &text).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap();
-    assert!(committed == text, "docs/openapi.json is out of date: WALT_UPDATE_OPENAPI=1 cargo test -p walt-server openapi");
+    assert!(
+        committed == text,
+        "docs/openapi.json is out of date: WALT_UPDATE_OPENAPI=1 cargo test -p walt-server openapi"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Site;
 use crate::links::{self, NodeLinks};
-use crate::registration::{Action, Input};
+use crate::registration::{Action, Failure, Input};
 use crate::timeline::Seen;
 
 impl Site {
@@ -76,17 +76,21 @@ impl Site {
     }
 
     fn pull(self: &Arc<Self>, name: String, model: Option<String>) {
+        let (site, of) = (self.clone(), name.clone());
+        let job = tokio::spawn(async move { site.images.pull(&site, &of, model.as_deref()).await });
         let site = self.clone();
         tokio::spawn(async move {
-            let result = site.images.pull(&site, &name, model.as_deref()).await;
+            let result = job.await.unwrap_or_else(|panic| Err(panicked("pull", &panic)));
             site.report(Input::Pulled { name, result }).await;
         });
     }
 
     fn prepare(self: &Arc<Self>, name: String, digest: String) {
+        let (site, of, wanted) = (self.clone(), name.clone(), digest.clone());
+        let job = tokio::spawn(async move { site.images.prepare(&of, &wanted).await });
         let site = self.clone();
         tokio::spawn(async move {
-            let result = site.images.prepare(&name, &digest).await;
+            let result = job.await.unwrap_or_else(|panic| Err(panicked("prepare", &panic)));
             site.report(Input::Prepared { name, digest, result }).await;
         });
     }
@@ -95,8 +99,11 @@ impl Site {
         let (digests, ids) = self.state().registrar.in_use();
         let (digests, ids): (HashSet<_>, HashSet<_>) = (digests.into_iter().collect(), ids.into_iter().collect());
         let site = self.clone();
+        let job = tokio::spawn(async move { site.images.collect_garbage(digests, ids).await });
+        let site = self.clone();
         tokio::spawn(async move {
-            site.images.collect_garbage(digests, ids).await;
+            // A panic has been logged; the next round begins anew.
+            let _ = job.await;
             site.report(Input::Collected).await;
         });
     }
@@ -126,4 +133,9 @@ impl Site {
             self.export(mac);
         }
     }
+}
+
+/// A job that panicked must not look like one that goes on for ever.
+fn panicked(step: &'static str, panic: &tokio::task::JoinError) -> Failure {
+    Failure { step, cause: format!("a fault of the server itself: {panic}"), transient: true }
 }

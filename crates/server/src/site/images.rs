@@ -104,7 +104,9 @@ impl Images {
             Ok((view.map_err(|error| failure(error.to_string()))?, info.models))
         });
         let (view, models) = match task.await {
-            Ok(result) => result.map_err(|error: Failure| Failure { cause: format!("{name}: {}", error.cause), ..error })?,
+            Ok(result) => {
+                result.map_err(|error: Failure| Failure { cause: format!("{name}: {}", error.cause), ..error })?
+            }
             Err(panic) => return Err(failure(format!("{name}: {panic}"), false)),
         };
         let id = view.id().to_owned();
@@ -162,4 +164,3 @@ fn is_transient(error: &PullError) -> bool {
         PullError::LayerCount { .. } => false,
     }
 }
-
