@@ -129,3 +129,7 @@ fn architecture_in(vci: &str) -> Option<u16> {
     let mut fields = vci.split(':').skip_while(|field| *field != "Arch").skip(1);
     fields.next()?.parse().ok()
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use crate::{Event, LeaseEvent, MacAddr};
 
 /// Above this many probes at once a new client is offered its address unprobed: it probes itself (RFC 2131 §4.4.1), and
 /// a flood of invented clients must not fill our memory with what they said.
-const MAX_PROBES: usize = 8192;
+pub(super) const MAX_PROBES: usize = 8192;
 
 /// What is known of a message besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -321,3 +321,7 @@ enum Standing {
     Offered,
     Probing,
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -2,6 +2,8 @@
 //!
 //! [`handle`] and [`probe_ended`] decide, without a socket or a clock; [`Server`] carries their decisions out.
 
+#[cfg(test)]
+mod allocation_tests;
 mod arp;
 mod client;
 mod counters;
@@ -13,6 +15,8 @@ mod reply;
 mod request;
 mod server;
 mod settings;
+#[cfg(test)]
+mod testing;
 
 pub use client::Client;
 pub use counters::Counters;

@@ -239,3 +239,7 @@ fn user_class(value: &[u8]) -> String {
     }
     classes.join(",")
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

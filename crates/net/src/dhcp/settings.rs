@@ -197,3 +197,7 @@ fn spread(mac: MacAddr) -> u64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

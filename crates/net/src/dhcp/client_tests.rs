@@ -1,0 +1,71 @@
+use super::super::testing::Packet;
+use super::*;
+use crate::MacAddr;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 1);
+const BIOS: &[u8] = b"PXEClient:Arch:00000:UNDI:002001";
+const UEFI: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
+
+#[test]
+fn each_client_gets_its_boot_file() {
+    let vci = |vci: &[u8]| Packet::new(1).option(60, vci);
+    let arch = |arch: u8| Packet::new(1).option(60, b"PXEClient").option(93, &[0, arch]);
+    let pi = |oui: [u8; 3]| vci(BIOS).option(93, &[0, 0]).mac(MacAddr([oui[0], oui[1], oui[2], 1, 2, 3]));
+    let cases: &[(&str, Packet, Client, Option<&str>)] = &[
+        ("BIOS PXE", vci(BIOS).option(93, &[0, 0]), Client::PxeBios, Some("pxe/undionly.kpxe")),
+        ("arch 0", arch(0), Client::PxeBios, Some("pxe/undionly.kpxe")),
+        ("arch 7", arch(7), Client::PxeUefi, Some("pxe/snponly.efi")),
+        ("arch 9", arch(9), Client::PxeUefi, Some("pxe/snponly.efi")),
+        ("no option 93: the class tells", vci(UEFI), Client::PxeUefi, Some("pxe/snponly.efi")),
+        ("arm64 UEFI: nothing to give", arch(11), Client::Other, None),
+        ("no architecture at all", vci(b"PXEClient"), Client::Other, None),
+        (
+            "HTTP boot",
+            vci(b"HTTPClient:Arch:00016:UNDI:003001").option(93, &[0, 16]),
+            Client::HttpUefi,
+            Some("http://192.168.5.1/boot/pxe/snponly.efi"),
+        ),
+        ("HTTP boot of 32 bits", vci(b"HTTPClient:Arch:00015:UNDI:003001"), Client::Other, None),
+        ("iPXE in a PXE ROM", vci(BIOS).option(93, &[0, 0]).option(77, b"iPXE"), Client::Ipxe, Some("pxe/walt.ipxe")),
+        ("iPXE, RFC 3004", vci(UEFI).option(93, &[0, 7]).option(77, b"\x04iPXE"), Client::Ipxe, Some("pxe/walt.ipxe")),
+        ("iPXE of ours", vci(BIOS).option(77, b"walt.node.pc-x86-64"), Client::WaltNode, None),
+        ("iPXE of ours, RFC 3004", vci(BIOS).option(77, b"\x13walt.node.pc-x86-64"), Client::WaltNode, None),
+        ("U-Boot of ours", vci(b"walt.node.rpi-3-b"), Client::WaltNode, None),
+        ("Raspberry Pi 3", pi([0xb8, 0x27, 0xeb]), Client::RaspberryPi, None),
+        ("Raspberry Pi 4", pi([0xdc, 0xa6, 0x32]), Client::RaspberryPi, None),
+        (
+            "Raspberry Pi 4 with another MAC",
+            vci(BIOS).option(93, &[0, 0]).option(97, b"\0RPi4\x11\x31\x03\0"),
+            Client::RaspberryPi,
+            None,
+        ),
+        ("a Pi's Linux", Packet::new(1).mac(MacAddr([0xb8, 0x27, 0xeb, 1, 2, 3])), Client::Other, None),
+        ("a laptop", vci(b"MSFT 5.0"), Client::Other, None),
+        ("nothing said", Packet::new(1), Client::Other, None),
+    ];
+    for (name, packet, client, file) in cases {
+        let found = Client::of(&packet.request());
+        assert_eq!(found, *client, "{name}");
+        assert_eq!(found.boot_file(SERVER, UefiLoader::SnpOnly).as_deref(), *file, "{name}");
+    }
+}
+
+#[test]
+fn the_uefi_loader_is_a_setting() {
+    assert_eq!(Client::PxeUefi.boot_file(SERVER, UefiLoader::Ipxe).as_deref(), Some("pxe/ipxe.efi"));
+    let url = Client::HttpUefi.boot_file(SERVER, UefiLoader::Ipxe);
+    assert_eq!(url.as_deref(), Some("http://192.168.5.1/boot/pxe/ipxe.efi"));
+}
+
+#[test]
+fn pxe_2_1_vendor_options() {
+    assert_eq!(Client::PxeBios.vendor_options(), Some(&[6, 1, 8, 255][..]));
+    let menu = Client::RaspberryPi.vendor_options().unwrap();
+    assert_eq!(menu[..2], [9, 20]);
+    assert_eq!(menu[2..5], [0, 0, 17]);
+    assert_eq!(&menu[5..22], b"Raspberry Pi Boot");
+    assert_eq!(menu[22..], [255]);
+    for quiet in [Client::Ipxe, Client::WaltNode, Client::HttpUefi, Client::Other] {
+        assert_eq!(quiet.vendor_options(), None, "{quiet:?}");
+    }
+}
