@@ -1,0 +1,6 @@
+//! DHCP with real clients and real servers, in network namespaces. These tests need root, and fail without.
+
+mod clients;
+mod external;
+mod ipxe;
+mod netns;
