@@ -3,8 +3,6 @@
 //! An image is a stack of uncompressed tars and an index over them (see ARCHITECTURE.md). Nothing
 //! is ever unpacked onto the host.
 
-#![expect(dead_code, reason = "the pull that uses it comes next")]
-
 pub mod config;
 mod diff_id;
 pub mod digest;

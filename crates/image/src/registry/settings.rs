@@ -47,14 +47,22 @@ impl Default for RegistrySettings {
 impl RegistrySettings {
     /// May `registry` be spoken to in plain http?
     pub(crate) fn may_be_plain(&self, registry: &str) -> bool {
-        let host = match registry.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => registry,
-        };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare == "localhost"
-            || bare.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
-            || self.insecure.iter().any(|entry| entry == registry || entry == host)
+        let host = host_of(registry);
+        RegistrySettings::is_loopback(registry) || self.insecure.iter().any(|entry| entry == registry || entry == host)
+    }
+
+    /// Is `registry` on this machine?
+    pub(crate) fn is_loopback(registry: &str) -> bool {
+        let bare = host_of(registry).trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
+    }
+}
+
+/// A registry without its port.
+fn host_of(registry: &str) -> &str {
+    match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => registry,
     }
 }
 

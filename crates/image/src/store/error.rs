@@ -215,9 +215,9 @@ pub enum LayerError {
     #[error("the uncompressed data have digest {found} instead of {expected}")]
     WrongDiffId {
         /// Digest in the configuration.
-        expected: Digest,
+        expected: DiffId,
         /// Digest of the tar.
-        found: Digest,
+        found: DiffId,
     },
     /// Fewer or more bytes than the manifest promises.
     #[error("{found} bytes came instead of {expected}")]

@@ -11,16 +11,20 @@
 //! Everything is written to a hidden name first, synced, and renamed, so that a crash leaves whole files
 //! or hidden ones, which [`Store::open`] removes.
 
+mod decompress;
 mod error;
 mod holds;
+mod layer;
 mod limits;
+mod partial;
 mod progress;
 mod pull;
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use error::{InfoError, LayerError, OpenError, PullError, Retry};
 pub use holds::Hold;
@@ -31,9 +35,7 @@ use crate::DiffId;
 use crate::config::{ImageConfig, ImageInfo};
 use crate::digest::ImageDigest;
 use crate::store::holds::Holds;
-
-/// Start of the names of files that are not complete yet.
-const PARTIAL: &str = ".partial-";
+use crate::store::partial::Partial;
 
 /// A layer store, exclusively ours while it is open. Cheap to clone; all clones are one store.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ struct Inner {
     root: PathBuf,
     limits: Limits,
     holds: Holds,
+    /// One lock a layer that is being taken in, so that it is fetched once.
+    layer_locks: Mutex<HashMap<DiffId, Weak<tokio::sync::Mutex<()>>>>,
     /// Held locked; the kernel lets it go when the process ends, however it ends.
     _lock: File,
 }
@@ -67,7 +71,15 @@ impl Store {
             fs::create_dir_all(&dir).map_err(|source| OpenError::Create { path: dir.clone(), source })?;
             clean(&dir).map_err(|source| OpenError::Clean { path: dir, source })?;
         }
-        Ok(Store { inner: Arc::new(Inner { root, limits, holds: Holds::default(), _lock: lock }) })
+        Ok(Store {
+            inner: Arc::new(Inner {
+                root,
+                limits,
+                holds: Holds::default(),
+                layer_locks: Mutex::default(),
+                _lock: lock,
+            }),
+        })
     }
 
     /// Directory that the store is in.
@@ -138,6 +150,35 @@ impl Store {
         self.inner.root.join("images")
     }
 
+    /// Makes an image complete: all of its layers must be there.
+    fn publish_config(
+        &self,
+        image: &ImageDigest,
+        config: &ImageConfig,
+        json: &[u8],
+    ) -> Result<(), (PathBuf, io::Error)> {
+        let path = self.config_path(image);
+        if !path.exists() {
+            Partial::create(path.clone())
+                .and_then(|mut partial| partial.append(json).and_then(|()| partial.publish()))
+                .map_err(|source| (path, source))?;
+        }
+        self.inner.holds.completed(image, &config.diff_ids);
+        Ok(())
+    }
+
+    /// The lock that whoever takes in this layer must hold.
+    fn layer_lock(&self, diff_id: DiffId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.inner.layer_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(&diff_id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        locks.insert(diff_id, Arc::downgrade(&lock));
+        lock
+    }
+
     fn config_path(&self, image: &ImageDigest) -> PathBuf {
         self.inner.root.join("configs").join(format!("{}.json", image.hex()))
     }
@@ -175,7 +216,7 @@ fn lock(root: &Path) -> Result<File, OpenError> {
 fn clean(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes()) {
+        if !entry.file_name().as_encoded_bytes().starts_with(partial::PREFIX.as_bytes()) {
             continue;
         }
         tracing::info!(path = %entry.path().display(), "removing what was left unfinished");
