@@ -296,9 +296,7 @@ impl<'a> Client<'a> {
         if *authorization != used {
             return Ok(());
         }
-        let credential = credentials::find(&self.settings.credential_files, self.reference)
-            .await
-            .map_err(FetchError::Credentials)?;
+        let credential = credentials::find(self.settings, self.reference).await.map_err(FetchError::Credentials)?;
         let bearer = challenges.iter().find(|c| c.scheme == "bearer");
         let value = match (bearer, credential) {
             (Some(challenge), credential) => {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
 use crate::reference::{DOCKER_HUB, Reference};
+use crate::registry::RegistrySettings;
 
 /// What opens a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,9 +37,12 @@ const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Docker Hub's name in docker's configuration.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// Credentials for `reference` from the first of `files` that has some.
-pub(crate) async fn find(files: &[PathBuf], reference: &Reference) -> Result<Option<Credential>, CredentialError> {
-    for path in files {
+/// Credentials for `reference` from the first file that has some.
+pub(crate) async fn find(
+    settings: &RegistrySettings,
+    reference: &Reference,
+) -> Result<Option<Credential>, CredentialError> {
+    for path in &settings.credential_files {
         let failed = |cause: String| CredentialError { path: path.clone(), cause };
         let json = match tokio::fs::read(path).await {
             Ok(json) => json,
@@ -58,7 +62,9 @@ pub(crate) async fn find(files: &[PathBuf], reference: &Reference) -> Result<Opt
             Found::Nothing => {}
             Found::Credential(credential) => return Ok(Some(credential)),
             Found::Helper { program, key } => {
-                if let Some(credential) = ask_helper(Path::new(&program), &key).await? {
+                if let Some(credential) =
+                    ask_helper(&settings.helper_dir.as_deref().unwrap_or(Path::new("")).join(program), &key).await?
+                {
                     return Ok(Some(credential));
                 }
             }

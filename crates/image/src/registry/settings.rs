@@ -12,6 +12,8 @@ pub struct RegistrySettings {
     /// Files in docker's `config.json` format that may hold credentials; the first that has some for
     /// a registry is used. One that does not exist is passed over.
     pub credential_files: Vec<PathBuf>,
+    /// Directory of the programs `docker-credential-*` that such a file may name; `None`: as `PATH` says.
+    pub helper_dir: Option<PathBuf>,
     /// Layers of one image that are fetched at once, 1 or more.
     pub parallel_layers: usize,
     /// Attempts without any progress before a request is given up, 1 or more.
@@ -35,6 +37,7 @@ impl Default for RegistrySettings {
                 .into_iter()
                 .flatten()
                 .collect(),
+            helper_dir: None,
             parallel_layers: 3,
             attempts: 6,
             first_pause: Duration::from_millis(500),

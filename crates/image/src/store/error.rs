@@ -186,7 +186,7 @@ pub enum PullError {
         /// The layer's diff_id.
         layer: DiffId,
         /// Why.
-        source: LayerError,
+        source: Box<LayerError>,
     },
     /// A file of the store cannot be written.
     #[error("{reference}: cannot write {}: {source}", path.display())]

@@ -71,7 +71,9 @@ impl Store {
                 (Ok(written), Ok(())) => Ok(written),
             }
         })
-        .inspect_err(|_| drop(image_bytes.fetch_sub(partial.len(), Ordering::Relaxed)))?;
+        .inspect_err(|_| {
+            image_bytes.fetch_sub(partial.len(), Ordering::Relaxed);
+        })?;
         // The list of contents first: a layer counts as there when its tar is.
         let mut toc = Partial::create(toc_path.clone()).map_err(storing(&toc_path))?;
         toc.append(&written.toc).and_then(|()| toc.publish()).map_err(storing(&toc_path))?;

@@ -123,7 +123,7 @@ impl Pull<'_> {
         let image_bytes = Arc::new(AtomicU64::new(0));
         for (diff_id, descriptor) in config.diff_ids.iter().zip(&manifest.layers) {
             match self.store.layer_size(diff_id) {
-                Some(size) => drop(image_bytes.fetch_add(size, Ordering::Relaxed)),
+                Some(size) => _ = image_bytes.fetch_add(size, Ordering::Relaxed),
                 // One and the same layer may be listed twice (two equal, empty steps of a build).
                 None if missing.iter().any(|(d, _)| *d == diff_id) => {}
                 None => missing.push((diff_id, descriptor)),
@@ -170,7 +170,11 @@ impl Pull<'_> {
             };
             let damaged = matches!(error, LayerError::WrongDigest { .. } | LayerError::Decompress(_));
             if !damaged || fetches == FETCHES {
-                return Err(PullError::Layer { reference: self.reference.to_string(), layer: diff_id, source: error });
+                return Err(PullError::Layer {
+                    reference: self.reference.to_string(),
+                    layer: diff_id,
+                    source: Box::new(error),
+                });
             }
             tracing::warn!(image = %self.reference, layer = %diff_id, %error, "layer: fetching it once more");
         }

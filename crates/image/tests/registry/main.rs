@@ -1,0 +1,10 @@
+//! The store against real peers: Debian's `docker-registry`, filled by `skopeo`, with a proxy in between that
+//! misbehaves as networks and registries do.
+
+mod authorization;
+mod content;
+mod faults;
+mod layout;
+mod proxy;
+mod pulling;
+mod server;
