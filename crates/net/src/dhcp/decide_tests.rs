@@ -1,8 +1,8 @@
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
 
-use super::super::Destination;
 use super::super::testing::*;
+use super::super::{Destination, ReplyError};
 use super::*;
 
 #[test]
@@ -309,4 +309,13 @@ fn rfc951_3_a_reply_has_300_bytes_and_rfc2131_2_no_more_than_its_client_takes() 
     assert!(wide.len() > 548, "{}", wide.len());
     // Less than the minimum counts as the minimum.
     assert_eq!(bytes(bench.send(large(&[0, 1]))), narrow);
+
+    // Nor does a hostile client make us send what no frame can carry.
+    let hostile = large(&[255, 255]).option(82, &[7; 255]).option(82, &[7; 255]);
+    let hostile = (0..4).fold(hostile, |packet, _| packet.option(61, &[9; 255]));
+    let without_id = bytes(bench.send(hostile.clone()));
+    assert!((548..=1472).contains(&without_id.len()), "{}", without_id.len());
+    let hopeless = (0..4).fold(hostile, |packet, _| packet.option(82, &[7; 255]));
+    let reply = bench.send(hopeless).reply().unwrap().clone();
+    assert!(matches!(reply.encode(), Err(ReplyError::TooLarge(_))));
 }

@@ -22,7 +22,7 @@ pub use client::Client;
 pub use counters::Counters;
 pub use decide::{Action, LeaseChange, Meta, handle, probe_ended};
 pub use lease::LeaseTable;
-pub use reply::{Destination, Reply};
+pub use reply::{Destination, Reply, ReplyError};
 pub use request::{Request, RequestError, RequestKind};
 pub use server::{BindError, Leases, Server};
 pub use settings::{Settings, Subnet, SubnetError, UefiLoader};

@@ -15,7 +15,7 @@ const MIN_MAX_MESSAGE: u16 = 576;
 /// IP and UDP headers, which option 57 counts.
 const HEADERS: usize = 28;
 /// What is left out, first to last, if a reply is larger than its client can take. Addresses, lease and boot file stay.
-const EXPENDABLE: [OptionCode; 7] = [
+const EXPENDABLE: [OptionCode; 8] = [
     OptionCode::DomainName,
     OptionCode::NtpServers,
     OptionCode::TFTPServerName,
@@ -23,7 +23,10 @@ const EXPENDABLE: [OptionCode; 7] = [
     OptionCode::ClientMachineIdentifier,
     OptionCode::Hostname,
     OptionCode::BroadcastAddr,
+    OptionCode::ClientIdentifier,
 ];
+/// What an Ethernet frame carries of UDP: a frame of our own can't be fragmented.
+const MAX_REPLY: usize = 1472;
 
 /// A message of ours, its receiver, and what the codec has no place for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,17 @@ pub struct Reply {
     pub relay_agent: Option<Vec<u8>>,
     /// Option 57 of the request.
     pub max_message_size: Option<u16>,
+}
+
+/// A reply can't be put into bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplyError {
+    /// The codec refuses a field.
+    #[error("encode a dhcp reply")]
+    Encode(#[from] EncodeError),
+    /// What its client or relay wants back leaves no room for the reply.
+    #[error("dhcp reply of {0} bytes does not fit into a frame")]
+    TooLarge(usize),
 }
 
 /// Where a reply goes.
@@ -125,20 +139,22 @@ impl Reply {
     /// The bytes on the wire: at least 300, and no more than the client takes where that can be had.
     ///
     /// # Errors
-    /// The codec refuses a field. None of those that we fill can be too long.
-    pub fn encode(mut self) -> Result<Vec<u8>, EncodeError> {
+    /// The options that the client or its relay wants back are too large.
+    pub fn encode(mut self) -> Result<Vec<u8>, ReplyError> {
         let limit = usize::from(self.max_message_size.unwrap_or(0).max(MIN_MAX_MESSAGE)) - HEADERS;
+        let limit = limit.min(MAX_REPLY);
         let mut expendable = EXPENDABLE.iter();
         loop {
             let bytes = self.encode_whole()?;
             match expendable.next().filter(|_| bytes.len() > limit) {
                 Some(code) => self.message.opts_mut().remove(*code),
+                None if bytes.len() > MAX_REPLY => return Err(ReplyError::TooLarge(bytes.len())),
                 None => return Ok(bytes),
             };
         }
     }
 
-    fn encode_whole(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode_whole(&self) -> Result<Vec<u8>, ReplyError> {
         let mut bytes = Vec::with_capacity(576);
         self.message.encode(&mut Encoder::new(&mut bytes))?;
         if let Some(agent) = &self.relay_agent {
