@@ -1,2 +1,150 @@
+//! Records, ONC-RPC, port mapper, MOUNT and NFS, through the dispatcher that serves nodes, on a small image.
+//!
+//! The first byte of an input chooses: a stream of records as a connection carries it, or one NFS call with
+//! a good handle (whose MAC no fuzzer would find) in front of arguments that are the input's.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|_data: &[u8]| {});
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock};
+
+use image::tar::{TarAttr, TarWriter};
+use image::{LayerFiles, View, index};
+use libfuzzer_sys::fuzz_target;
+use net::nfs::{Answer, Caller, Counters, Dispatcher, HandleKey, NodeExports, Transport};
+use net::{Events, Exports, MacAddr, NodeExport};
+use wire::nfs3::{Arguments, decode_directory};
+use wire::rpc::{AcceptStat, Call, Credential, Outcome, UnixIdentity, decode_reply};
+use wire::xdr::{Reader, Writer};
+use wire::{mount, nfs3, record};
+
+const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 7);
+/// As a connection bounds it.
+const RECORD: usize = 34 << 10;
+
+struct Bench {
+    dispatcher: Dispatcher<NodeExports>,
+    handles: Vec<Vec<u8>>,
+}
+
+static BENCH: LazyLock<Bench> = LazyLock::new(|| {
+    let view = image();
+    let exports = Arc::new(Exports::default());
+    exports.set(NodeExport {
+        mac: MacAddr([2, 0, 0, 0, 0, 7]),
+        ip: NODE,
+        name: "node-7".to_owned(),
+        model: "pc-x86-64".to_owned(),
+        image: Some(view),
+        held: Vec::new(),
+    });
+    let (events, _) = Events::channel(1);
+    let counters = Arc::new(Counters::default());
+    let exporter = NodeExports::new(exports, events, vec!["/var/lib/walt".to_owned()], Arc::clone(&counters));
+    let dispatcher = Dispatcher::new(exporter, HandleKey::new([7; 16]), 111, 2049, counters);
+    let handles = handles(&dispatcher);
+    Bench { dispatcher, handles }
+});
+
+fuzz_target!(|input: &[u8]| {
+    let bench = &*BENCH;
+    let Some((&choice, rest)) = input.split_first() else { return };
+    let caller = Caller {
+        ip: if choice & 4 == 0 { NODE } else { Ipv4Addr::new(192, 168, 1, 8) },
+        transport: if choice & 2 == 0 { Transport::Tcp } else { Transport::Udp },
+    };
+    if choice & 1 == 0 {
+        let mut stream = rest;
+        while let Ok(Some(found)) = record::next_record(stream, RECORD) {
+            answer(&bench.dispatcher, caller, &found.message);
+            stream = &stream[found.taken..];
+        }
+    } else if let [procedure, object, user, arguments @ ..] = rest {
+        let credential = match user % 4 {
+            0 => Credential::None,
+            1 => Credential::Sys(UnixIdentity::new(0, 0, &[])),
+            2 => Credential::Sys(UnixIdentity::new(1000, 1000, &[4])),
+            _ => Credential::Sys(UnixIdentity::new(33, 33, &[])),
+        };
+        let handle = &bench.handles[usize::from(*object) % bench.handles.len()];
+        let mut call = header(u32::from(procedure % 23), credential);
+        call.opaque(handle);
+        call.raw(arguments);
+        answer(&bench.dispatcher, caller, call.bytes());
+    }
+});
+
+/// Answers a message and checks what holds for every reply.
+fn answer(dispatcher: &Dispatcher<NodeExports>, caller: Caller, message: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Writer::new();
+    match dispatcher.answer(caller, message, &mut out) {
+        Answer::Silence => {
+            assert!(out.is_empty());
+            return None;
+        }
+        Answer::Reply => {}
+        Answer::Wait(read) => {
+            assert!(out.is_empty());
+            read.finish(&mut out);
+        }
+    }
+    let reply = out.bytes();
+    let (xid, outcome) = decode_reply(&mut Reader::new(reply)).expect("a well-formed reply");
+    assert_eq!(Some(xid.to_be_bytes().as_slice()), message.get(..4), "the caller's transaction");
+    assert_eq!(reply.len() % 4, 0, "XDR is padded");
+    let limit = if caller.transport == Transport::Udp { 65_507 } else { (1 << 20) + 1024 };
+    assert!(reply.len() <= limit, "{} bytes over {:?}", reply.len(), caller.transport);
+    (outcome == Outcome::Accepted(AcceptStat::Success)).then(|| reply[24..].to_vec())
+}
+
+fn header(procedure: u32, credential: Credential) -> Writer {
+    let mut call = Writer::new();
+    Call { xid: 1, program: nfs3::PROGRAM, version: nfs3::VERSION, procedure, credential }.encode(&mut call);
+    call
+}
+
+/// Handles of everything in the image, got as a client gets them.
+fn handles(dispatcher: &Dispatcher<NodeExports>) -> Vec<Vec<u8>> {
+    let caller = Caller { ip: NODE, transport: Transport::Tcp };
+    let root = Credential::Sys(UnixIdentity::new(0, 0, &[]));
+    let mut call = Writer::new();
+    Call { xid: 1, program: mount::PROGRAM, version: mount::VERSION, procedure: mount::MNT, credential: root }
+        .encode(&mut call);
+    call.opaque(b"/var/lib/walt/nodes/192.168.1.7/fs");
+    let mounted = answer(dispatcher, caller, call.bytes()).expect("a mount");
+    let mut handles = vec![mount::decode_mnt_result(&mut Reader::new(&mounted)).unwrap().unwrap().to_vec()];
+    let mut next = 0;
+    while next < handles.len() {
+        let arguments =
+            Arguments::ReadDirPlus { dir: &handles[next], cookie: 2, verifier: 0, dir_count: 8192, max_count: 65_536 };
+        let mut call = header(arguments.procedure(), root);
+        arguments.encode(&mut call);
+        let listing = answer(dispatcher, caller, call.bytes()).expect("a listing");
+        let _not_a_directory = decode_directory(&mut Reader::new(&listing), true, |entry| {
+            handles.push(entry.handle.unwrap().to_vec());
+        });
+        next += 1;
+    }
+    handles
+}
+
+fn image() -> Arc<View> {
+    let directory = std::env::temp_dir().join(format!("walt-fuzz-nfs-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory for the layer");
+    let mut tar = TarWriter::new();
+    let dir = TarAttr::mode(0o755);
+    tar.directory(b"etc", dir).file(b"etc/motd", TarAttr::mode(0o644), b"hello").symlink(b"link", dir, b"etc/motd");
+    tar.directory(b"home", TarAttr { uid: 1000, gid: 1000, ..TarAttr::mode(0o700) });
+    tar.file(b"home/secret", TarAttr { uid: 1000, gid: 1000, ..TarAttr::mode(0o600) }, &[7; 5000]);
+    tar.char_device(b"null", TarAttr::mode(0o666), (1, 3)).fifo(b"pipe", TarAttr::mode(0o600));
+    tar.directory(b"many", dir);
+    for number in 0..40 {
+        tar.file(format!("many/{number}").as_bytes(), TarAttr::mode(0o755), b"#!");
+    }
+    let files = LayerFiles::new(&directory);
+    let (layer, entries) = files.add(&tar.finish()).expect("a layer");
+    let index = index::build(&[(layer, &entries)], &"5a".repeat(32)).expect("an index");
+    let view = View::from_index(index, &files).expect("a view");
+    // The layer stays open; nothing is left behind.
+    let _gone = std::fs::remove_dir_all(&directory);
+    Arc::new(view)
+}

@@ -87,11 +87,6 @@ impl<Fs: Filesystem> PendingRead<Fs> {
         }
         out.pad(*count as usize);
     }
-
-    /// Bytes that the reply takes at most.
-    pub fn reply_size(&self) -> usize {
-        24 + ReadHeader::SIZE + self.read.count as usize + 3
-    }
 }
 
 /// Answers the three programs.

@@ -72,10 +72,12 @@ impl Exporter for NodeExports {
     fn mount(&self, client: Ipv4Addr, path: &[u8]) -> Result<MountPoint<View>, MountStat> {
         match self.find(client, path) {
             Ok((node, view, dir)) => {
-                if !node.held.iter().any(|held| held.fsid() == view.fsid()) {
-                    // The daemon may have changed the entry meanwhile: only what is there now is added to.
-                    self.exports.update(node.mac, |node| node.held.push(Arc::clone(&view)));
-                }
+                // The daemon may change the entry at any time: what is there now is added to.
+                self.exports.update(node.mac, |node| {
+                    if !node.held.iter().any(|held| held.fsid() == view.fsid()) {
+                        node.held.push(Arc::clone(&view));
+                    }
+                });
                 self.counters.mounts.fetch_add(1, Relaxed);
                 self.events.send(Event::Mounted { client, image: view.id().to_owned() });
                 Ok(MountPoint { fs: view, dir })

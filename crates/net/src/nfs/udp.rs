@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -14,6 +15,8 @@ use super::server::Shared;
 
 /// Largest datagram.
 const DATAGRAM: usize = 65_536;
+/// Pause after a failed receive: it is the process or the interface that is not well.
+const BREATH: Duration = Duration::from_millis(100);
 /// READs from disk under way on one socket; while there are so many, it is not read.
 const WAITING: usize = 16;
 
@@ -28,8 +31,14 @@ pub(super) async fn serve<E: Exporter>(socket: UdpSocket, shared: Arc<Shared<E>>
             received = socket.recv_from(&mut input), if waiting.len() < WAITING => received,
             Some(_) = waiting.join_next() => continue,
         };
-        // An error here is an ICMP message about a reply sent before: that client is gone, others are not.
-        let Ok((length, peer)) = received else { continue };
+        let (length, peer) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::warn!(%error, "cannot receive NFS datagrams");
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
+        };
         let SocketAddr::V4(v4) = peer else { continue };
         let caller = Caller { ip: *v4.ip(), transport: Transport::Udp };
         reply.clear();

@@ -44,7 +44,6 @@ impl<E: Exporter> Server for Direct<'_, E> {
             Answer::Wait(read) => {
                 assert!(out.is_empty(), "a read that waits wrote something");
                 read.finish(&mut out);
-                assert!(out.len() <= read.reply_size());
             }
         }
         Some(out.bytes().to_vec())
