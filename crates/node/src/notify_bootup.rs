@@ -85,26 +85,32 @@ fn notify(arguments: Vec<OsString>) -> Result<std::convert::Infallible, Failure>
 /// Returns once the ssh server greets: that it accepts may only mean that somebody listens for it
 /// (socket activation).
 fn wait_for_ssh(address: SocketAddr) {
-    let greets = || -> io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut first = [0];
-        match stream.read(&mut first) {
-            Ok(0) => Ok(false),
-            Ok(_) => {
-                // sshd logs an error for a client that goes without a word (RFC 4253 §4.2 wants an
-                // identification), and only a notice for one that went away politely.
-                let _ = stream.write_all(b"SSH-2.0-walt_notify_bootup\r\n");
-                Ok(true)
-            }
-            // Accepted, and silent: some other server that lets the client speak first.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(true),
-            Err(error) => Err(error),
-        }
-    };
-    while !matches!(greets(), Ok(true)) {
+    while !matches!(greets(address), Ok(true)) {
         thread::sleep(SSH_INTERVAL);
     }
+}
+
+fn greets(address: SocketAddr) -> io::Result<bool> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut greeting = String::new();
+    // RFC 4253 §4.2: at most 255 bytes a line.
+    match BufReader::new((&stream).take(255)).read_line(&mut greeting) {
+        Ok(0) => return Ok(false),
+        Ok(_) => {}
+        // Accepted, and silent: some other server that lets the client speak first.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    // sshd logs an error for a client that goes without its identification, or resets the connection by
+    // leaving something unread, and only a notice for one that takes its leave. Nobody waits for that.
+    let leave = move || {
+        let _ = (&stream).write_all(b"SSH-2.0-walt_notify_bootup\r\n");
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = io::copy(&mut (&stream).take(64 * 1024), &mut io::sink());
+    };
+    let _ = thread::Builder::new().stack_size(64 * 1024).spawn(leave);
+    Ok(true)
 }
 
 /// Notifies the server and keeps the connection until it is lost; `told` is set once the server has

@@ -6,15 +6,27 @@ use std::path::Path;
 /// Buses whose devices bring an Ethernet interface.
 const BUSES: [&str; 4] = ["pci", "virtio", "usb", "platform"];
 
-/// Whether the machine has a device that one of `patterns` (of `modules.alias`) describes.
-pub(super) fn any_matches(patterns: &[&str]) -> bool {
-    BUSES.iter().any(|bus| {
-        let devices = fs::read_dir(Path::new("/sys/bus").join(bus).join("devices"));
-        devices.into_iter().flatten().flatten().any(|device| {
-            let name = fs::read_to_string(device.path().join("modalias")).unwrap_or_default();
-            patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.trim().as_bytes()))
-        })
-    })
+/// What the machine's devices are called.
+pub(super) struct Devices(Vec<String>);
+
+impl Devices {
+    /// Looks at the buses.
+    pub(super) fn find() -> Self {
+        let names = BUSES.iter().flat_map(|bus| {
+            let devices = fs::read_dir(Path::new("/sys/bus").join(bus).join("devices"));
+            devices
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok())
+        });
+        Self(names.map(|name| name.trim().to_owned()).collect())
+    }
+
+    /// Whether one of `patterns` (of `modules.alias`) describes one of them.
+    pub(super) fn match_any(&self, patterns: &[&str]) -> bool {
+        self.0.iter().any(|name| patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes())))
+    }
 }
 
 /// Shell patterns as in `modules.alias`: `*`, `?` and `[…]`.
