@@ -8,6 +8,7 @@ mod diff_id;
 pub mod digest;
 pub mod index;
 mod layer_files;
+pub mod mount;
 pub mod platform;
 pub mod reference;
 pub mod registry;

@@ -102,8 +102,8 @@ pub(crate) fn write_atomically(bytes: &[u8], path: &Path) -> io::Result<()> {
     // Two writers of the same file write the same; each completes its own before the rename.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", NEXT.fetch_add(1, Ordering::Relaxed)));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = directory.join(format!(".partial-{name}-index-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     let mut file = File::create(&partial)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {

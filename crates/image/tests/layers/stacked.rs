@@ -1,5 +1,8 @@
 //! Images for tests: tars stacked in a throw-away directory, and their trees as text.
 
+use std::path::Path;
+use std::process::Command;
+
 use walt_image::tar::{TarAttr, TarWriter};
 use walt_image::{FileKind, Ino, LayerFiles, ROOT, View, index};
 
@@ -84,4 +87,15 @@ pub(crate) fn content(view: &View, ino: Ino) -> Vec<u8> {
     let mut bytes = vec![0xee; usize::try_from(view.attr(ino).unwrap().size).unwrap()];
     assert_eq!(view.read_at(ino, 0, &mut bytes).unwrap(), bytes.len());
     bytes
+}
+
+/// Runs a program that the test cannot do without.
+pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap_or_else(|e| panic!("{program} is needed: {e}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
