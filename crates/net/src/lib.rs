@@ -9,10 +9,11 @@ pub mod bootfile;
 pub mod dhcp;
 mod events;
 mod exports;
+pub mod http;
 pub mod nfs;
 pub mod ra;
-mod rcvbuf;
 mod readiness;
+pub mod sntp;
 pub mod tftp;
 
 pub use events::{Event, Events, LeaseEvent, MacAddr};

@@ -3,6 +3,7 @@
 
 mod buffer;
 pub mod child;
+pub mod clock;
 pub mod icmp6;
 mod interface;
 pub mod ipv4;

@@ -17,9 +17,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use wire::tftp::{ErrorCode, MAX_REQUEST, Options, Packet, Request};
 
+use crate::Events;
 use crate::bootfile::BootFiles;
-use crate::{Events, rcvbuf};
 use transfer::{Ended, Transfers};
+
+/// Bytes of receive buffer: some 3,000 requests, for a room that is powered on at once arrives as one
+/// burst, and the kernel counts more than a kilobyte for each.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Settings of the server.
 #[derive(Debug, Clone, Copy)]
@@ -61,42 +65,42 @@ pub struct Counters {
     pub bytes: AtomicU64,
 }
 
-/// Why the server cannot work.
+/// The listening socket cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum TftpError {
-    /// The listening socket cannot be had.
-    #[error("cannot listen for TFTP on {address}")]
-    Bind {
-        /// Address from the configuration.
-        address: SocketAddrV4,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The listening socket is lost.
-    #[error("cannot receive TFTP requests")]
-    Receive(#[source] io::Error),
+#[error("cannot listen for TFTP on {address}")]
+pub struct BindError {
+    /// Address from the configuration.
+    pub address: SocketAddrV4,
+    /// Cause.
+    #[source]
+    pub source: io::Error,
 }
 
-/// A server that has its socket, and so needs no privilege from now on.
+/// The TFTP server, bound to its address.
 #[derive(Debug)]
-pub struct Tftp {
+pub struct Server {
     socket: UdpSocket,
     address: SocketAddrV4,
     config: TftpConfig,
-    counters: Arc<Counters>,
+    transfers: Arc<Transfers>,
 }
 
-impl Tftp {
-    /// Opens the listening socket. Must be called within a Tokio runtime.
-    pub async fn bind(config: TftpConfig) -> Result<Self, TftpError> {
-        let error = |source| TftpError::Bind { address: config.listen, source };
-        let socket = UdpSocket::bind(config.listen).await.map_err(error)?;
-        rcvbuf::enlarge(&socket);
-        let SocketAddr::V4(address) = socket.local_addr().map_err(error)? else {
-            return Err(error(io::ErrorKind::Unsupported.into()));
+impl Server {
+    /// Opens the listening socket (port 69, normally): needs the privilege. Must be called within a
+    /// Tokio runtime.
+    pub fn bind(config: TftpConfig, files: BootFiles, events: Events) -> Result<Self, BindError> {
+        let open = || {
+            let socket = std::net::UdpSocket::bind(config.listen)?;
+            if let Err(error) = sys::enlarge_receive_buffer(&socket, RECEIVE_BUFFER) {
+                tracing::debug!(%error, "cannot enlarge a receive buffer");
+            }
+            socket.set_nonblocking(true)?;
+            let port = socket.local_addr()?.port();
+            Ok((UdpSocket::from_std(socket)?, SocketAddrV4::new(*config.listen.ip(), port)))
         };
-        Ok(Self { socket, address, config, counters: Arc::default() })
+        let (socket, address) = open().map_err(|source| BindError { address: config.listen, source })?;
+        let transfers = Arc::new(Transfers { files, events, local: *address.ip(), counters: Arc::default() });
+        Ok(Self { socket, address, config, transfers })
     }
 
     /// Address that it listens on.
@@ -106,16 +110,15 @@ impl Tftp {
 
     /// Its counters.
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+        Arc::clone(&self.transfers.counters)
     }
 
     /// Serves until dropped; every transfer ends with it.
-    pub async fn run(self, files: BootFiles, events: Events) -> Result<Infallible, TftpError> {
-        let transfers = Transfers { files, events, local: *self.address.ip(), counters: Arc::clone(&self.counters) };
+    pub async fn run(self) -> io::Result<Infallible> {
         let mut listener = Listener {
-            transfers: Arc::new(transfers),
+            counters: self.counters(),
+            transfers: self.transfers,
             config: self.config,
-            counters: self.counters,
             sessions: HashMap::new(),
             per_client: HashMap::new(),
             running: JoinSet::new(),
@@ -138,7 +141,7 @@ impl Tftp {
                     Ok(_) => {}
                     // Errors that an earlier answer met on its way are reported here: not ours.
                     Err(error) if is_transient(&error) => tracing::debug!(%error, "TFTP receive"),
-                    Err(error) => return Err(TftpError::Receive(error)),
+                    Err(error) => return Err(error),
                 },
             }
         }

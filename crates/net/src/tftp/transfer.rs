@@ -21,6 +21,7 @@ const READ_AHEAD: u64 = 256 << 10;
 const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What all sessions share.
+#[derive(Debug)]
 pub(super) struct Transfers {
     pub(super) files: BootFiles,
     pub(super) events: Events,
