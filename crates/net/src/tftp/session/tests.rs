@@ -222,10 +222,10 @@ fn transfer(client: Client, wished: Options, size: u64, loss: u64, seed: u64) ->
         } else {
             action = session.on_deadline(now);
         }
-        if let Some(ack) = acknowledge {
-            if !lost() {
-                flight.push((now + wire, false, Some(ack)));
-            }
+        if let Some(ack) = acknowledge
+            && !lost()
+        {
+            flight.push((now + wire, false, Some(ack)));
         }
     };
     assert!(outcome != Outcome::Complete || have == blocks);
