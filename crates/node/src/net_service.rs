@@ -138,6 +138,8 @@ impl Service {
                 let _ = io::copy(&mut stream.take(MAX_REQUEST), &mut io::sink());
                 if first {
                     self.reboot();
+                    // The kernel has refused, or it is a test: the next request is another try.
+                    self.rebooting.store(false, Ordering::SeqCst);
                 }
                 answered
             }
@@ -170,7 +172,6 @@ impl Service {
         }
         if self.dry_run {
             println!("REBOOT");
-            self.rebooting.store(false, Ordering::SeqCst);
             return;
         }
         // Nothing on a node outlives it, so its init is not asked to stop everything in good order.

@@ -5,7 +5,7 @@
 mod peer;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -120,9 +120,7 @@ fn a_reboot_is_the_images_own_first_and_then_by_force() {
         let image = Image::new(name, scripts);
         let (mut child, address) = start(Ipv4Addr::LOCALHOST, &image);
         assert_eq!(talk(address, &Request::Reboot.encode()), "OK\n");
-        let mut line = String::new();
-        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "REBOOT\n");
+        assert_eq!(peer::first_line(child.0.stdout.take().unwrap()), "REBOOT\n");
         assert_eq!(fs::read_to_string(image.0.join("ran")).unwrap_or_default(), ran);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command};
+use std::process::{Child, ChildStdout, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +28,17 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The first line that the agent prints, which must come in time.
+pub fn first_line(output: ChildStdout) -> String {
+    let (sender, line) = channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(output).read_line(&mut line);
+        sender.send(line)
+    });
+    line.recv_timeout(LIMIT).expect("the agent prints a line in time")
 }
 
 /// What a node said to the server.
