@@ -88,10 +88,11 @@ pub struct AnswerError(String);
 impl Answer {
     /// Reads the line (without its newline).
     pub fn parse(line: &str) -> Result<Self, AnswerError> {
+        let line = printable(line);
         match line.trim_end().split_once(' ') {
             None if line.trim_end() == "OK" => Ok(Self::Ok),
             None if line.trim_end() == "KO" => Ok(Self::Ko(String::new())),
-            Some(("KO", reason)) => Ok(Self::Ko(printable(reason))),
+            Some(("KO", reason)) => Ok(Self::Ko(reason.to_owned())),
             _ => Err(AnswerError(line.chars().take(80).collect())),
         }
     }
@@ -102,7 +103,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ok => f.write_str("OK"),
-            Self::Ko(reason) => write!(f, "KO {}", printable(reason)),
+            Self::Ko(reason) => f.write_str(format!("KO {}", printable(reason)).trim_end()),
         }
     }
 }
