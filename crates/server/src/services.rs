@@ -73,7 +73,7 @@ impl NodeInterface {
 /// The services with their sockets bound.
 pub(crate) struct Services {
     dhcp: Option<(dhcp::Server, mpsc::Receiver<dhcp::LeaseChange>)>,
-    ra: ra::Server,
+    ra: Option<ra::Server>,
     tftp: Tftp,
     boot_files: BootFiles,
     nfs: NfsServer,
@@ -101,7 +101,14 @@ impl Services {
             DhcpMode::External => None,
             DhcpMode::Internal => Some(bind_dhcp(settings, nodes, loaded, exports, &events)?),
         };
-        let ra = ra::Server::bind(&nodes.interface).context("can not answer router solicitations")?;
+        let ra = match ra::Server::bind(&nodes.interface) {
+            Ok(server) => Some(server),
+            // Nodes boot all the same, each some seconds later.
+            Err(error) => {
+                tracing::warn!(error = format!("{:#}", Error::from(error)), "router solicitations go unanswered");
+                None
+            }
+        };
         let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
         let tftp = Tftp::bind(TftpConfig::new(SocketAddrV4::new(ip, 69))).await;
         let tftp = tftp.map_err(|error| explain(error, "TFTP", "udp", 69))?;
@@ -140,7 +147,9 @@ impl Services {
             parts.add("DHCP", server.run());
             parts.add("the record of leases", record_leases(changes, site.registry().clone()));
         }
-        parts.add("router advertisement", self.ra.run());
+        if let Some(server) = self.ra {
+            parts.add("router advertisement", server.run());
+        }
         parts.add("TFTP", self.tftp.run(self.boot_files, self.events));
         let nfs = self.nfs.run();
         parts.add("NFS", async move {
@@ -183,17 +192,19 @@ impl Services {
                 ],
             );
         }
-        counters.add(
-            "ra",
-            &self.ra.counters(),
-            &[
-                ("packets", |c| &c.packets),
-                ("malformed", |c| &c.malformed),
-                ("advertisements", |c| &c.advertisements),
-                ("limited", |c| &c.limited),
-                ("send_failures", |c| &c.send_failures),
-            ],
-        );
+        if let Some(server) = &self.ra {
+            counters.add(
+                "ra",
+                &server.counters(),
+                &[
+                    ("packets", |c| &c.packets),
+                    ("malformed", |c| &c.malformed),
+                    ("advertisements", |c| &c.advertisements),
+                    ("limited", |c| &c.limited),
+                    ("send_failures", |c| &c.send_failures),
+                ],
+            );
+        }
         counters.add(
             "tftp",
             &self.tftp.counters(),

@@ -1,4 +1,7 @@
 //! A client's message, parsed.
+//!
+//! From the codec we take its borrowed view and raw option values. Its owned messages stop at the first option of a wrong
+//! length, slice by the sender's `hlen`, and know nothing of option overload.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
