@@ -32,6 +32,14 @@ impl Netconsole {
         Ok(Self { socket, refused: Arc::default() })
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     /// Records lines for ever.
     ///
     /// # Errors

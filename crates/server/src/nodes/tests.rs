@@ -1,1 +1,214 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use api::NodeState;
+use net::{Events, Exports, LeaseEvent, MacAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use wire::node::Request;
+
+use super::*;
+use crate::hooks::Hooks;
+use crate::registration::Input;
+use crate::registry::{Registry, Writer};
+use crate::server_files::{Network, ServerIdentity};
+use crate::site::{Images, Site, now_ms};
+
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+/// A site with one node at 127.0.0.1 (or without), and its server for agents.
+struct Lab {
+    site: std::sync::Arc<Site>,
+    server: SocketAddr,
+    counters: std::sync::Arc<super::server::Counters>,
+    netconsole: SocketAddr,
+    dir: tempfile::TempDir,
+    writer: Option<Writer>,
+}
+
+async fn lab(with_node: bool) -> Lab {
+    let dir = tempfile::tempdir().unwrap();
+    let store = image::Store::open(dir.path()).unwrap();
+    let (registry, writer, loaded) = Registry::open(&dir.path().join("walt.db")).unwrap();
+    let network =
+        Network { server_ip: Ipv4Addr::LOCALHOST, server_mac: [2; 6], name_servers: Vec::new(), domain: None };
+    let identity = ServerIdentity::gather(&dir.path().join("keys"), dir.path().into(), network).unwrap();
+    let registries = image::RegistrySettings { attempts: 1, ..Default::default() };
+    let (site, inbox) = Site::new(
+        &loaded,
+        |_| "127.0.0.1:1/no/image:latest".into(),
+        registry,
+        Exports::default().into(),
+        Images::new(store, identity, registries),
+        Hooks::new(None),
+        dir.path().into(),
+    );
+    let (sender, events) = Events::channel(8);
+    tokio::spawn({
+        let site = site.clone();
+        async move {
+            // A closed channel would end the site.
+            let _open = sender;
+            site.run(events, inbox).await;
+        }
+    });
+    if with_node {
+        let event = LeaseEvent {
+            mac: MAC,
+            ip: Ipv4Addr::LOCALHOST,
+            vci: "walt.node.pc-x86-64".into(),
+            uci: String::new(),
+            host_name: String::new(),
+        };
+        site.request(Input::Lease(event)).await.unwrap();
+    }
+    let server = NodeServer::bind(Ipv4Addr::LOCALHOST, 0).await.unwrap();
+    let counters = server.counters();
+    let address = server.address().unwrap();
+    tokio::spawn(server.run(site.clone()));
+    let console = Netconsole::bind(Ipv4Addr::LOCALHOST, 0).await.unwrap();
+    let netconsole = console.address().unwrap();
+    tokio::spawn(console.run(site.clone()));
+    Lab { site, server: address, counters, netconsole, dir, writer: Some(writer) }
+}
+
+impl Lab {
+    /// Sends `text` on a new connection and reads up to its end.
+    async fn exchange(&self, text: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.server).await.unwrap();
+        // The server may close before it has read all of it.
+        let _ = stream.write_all(text).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer
+    }
+
+    fn state(&self) -> NodeState {
+        self.site.state().timeline(MAC).map_or(NodeState::Off, |timeline| timeline.state(now_ms()))
+    }
+
+    async fn reaches(&self, state: NodeState) {
+        for _ in 0..200 {
+            if self.state() == state {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the node is {:?} and not {state:?}", self.state());
+    }
+
+    /// Log lines in the database, as `stream: line`, once they are written.
+    fn logs(&mut self) -> Vec<String> {
+        self.writer = None;
+        let db = rusqlite::Connection::open(self.dir.path().join("walt.db")).unwrap();
+        let mut lines = db.prepare("SELECT stream || ': ' || line FROM logs ORDER BY rowid").unwrap();
+        lines.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn steps_go_into_the_timeline_and_lines_into_the_registry() {
+    let mut lab = lab(true).await;
+    let text = "REQ_NEW_INCOMING_LOGS\nwalt-boot\nNO_TIMESTAMPS\n\
+        step=union uptime_ms=1500 status=ok detail=overlay\nnonsense\nCLOSE\n";
+    lab.exchange(text.as_bytes()).await;
+    lab.exchange(b"REQ_NEW_INCOMING_LOGS\napp\nTIMESTAMPS_INSIDE\n17.5 hello\nCLOSE\n").await;
+    let steps: Vec<_> = lab.site.state().timeline(MAC).unwrap().steps().unwrap().1.collect();
+    let step = steps.last().unwrap();
+    assert_eq!((step.name.as_str(), step.detail.as_str()), ("agent:union", "overlay (kernel up 1.5 s)"));
+    assert_eq!(
+        lab.logs(),
+        ["walt-boot: step=union uptime_ms=1500 status=ok detail=overlay", "walt-boot: nonsense", "app: hello"]
+    );
+}
+
+#[tokio::test]
+async fn a_node_is_up_as_long_as_one_of_its_notifications_lasts() {
+    let lab = lab(true).await;
+    let open = async || {
+        let mut stream = TcpStream::connect(lab.server).await.unwrap();
+        stream.write_all(b"REQ_NOTIFY_BOOTUP_STATUS\n").await.unwrap();
+        let mut answer = [0; 3];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"OK\n");
+        stream
+    };
+    let first = open().await;
+    lab.reaches(NodeState::Booted).await;
+    let second = open().await;
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(lab.state(), NodeState::Booted, "it has connected again before the old connection ended");
+    drop(second);
+    lab.reaches(NodeState::Unreachable).await;
+}
+
+#[tokio::test]
+async fn strangers_are_refused() {
+    let lab = lab(false).await;
+    assert_eq!(lab.exchange(b"REQ_NOTIFY_BOOTUP_STATUS\n").await, b"");
+    assert_eq!(lab.counters.refused.load(Ordering::Relaxed), 1);
+    assert_eq!(lab.state(), NodeState::Off);
+}
+
+#[tokio::test]
+async fn what_is_not_the_protocol_ends_the_connection() {
+    let lab = lab(true).await;
+    assert_eq!(lab.exchange(b"GET / HTTP/1.1\r\n\r\n").await, b"");
+    let long = [&b"REQ_NEW_INCOMING_LOGS\na\nNO_TIMESTAMPS\n"[..], &vec![b'x'; 2 * wire::node::MAX_LINE]].concat();
+    assert_eq!(lab.exchange(&long).await, b"");
+    assert_eq!(lab.counters.malformed.load(Ordering::Relaxed), 1);
+    assert_eq!(lab.counters.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn one_node_can_not_take_all_connections() {
+    let lab = lab(true).await;
+    let mut open = Vec::new();
+    for _ in 0..80 {
+        open.push(TcpStream::connect(lab.server).await.unwrap());
+    }
+    for _ in 0..200 {
+        if lab.counters.refused.load(Ordering::Relaxed) == 16 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} refused", lab.counters.refused.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn netconsole_lines_are_recorded() {
+    let mut lab = lab(true).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(b"[    1.0] hello\n[    1.1] you\n", lab.netconsole).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(lab.logs(), ["netconsole: [    1.0] hello", "netconsole: [    1.1] you"]);
+}
+
+#[tokio::test]
+async fn requests_to_a_node_end_as_it_answers() {
+    let ask = async |answer: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let agent = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 19];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            request
+        });
+        let result = super::client::exchange(address, Ipv4Addr::LOCALHOST, Request::Reboot).await;
+        assert_eq!(&agent.await.unwrap(), b"MODE single\nREBOOT\n");
+        result
+    };
+    assert!(ask(b"OK\n").await.is_ok());
+    let refused = ask(b"KO not now\n").await;
+    assert!(matches!(&refused, Err(RequestError::Refused { reason, .. }) if reason == "not now"), "{refused:?}");
+    assert!(matches!(ask(b"hello\n").await, Err(RequestError::Nonsense { .. })));
+    assert!(matches!(ask(b"").await, Err(RequestError::Nonsense { .. })));
+    let none = super::client::exchange(([127, 0, 0, 1], 1).into(), Ipv4Addr::LOCALHOST, Request::Ping).await;
+    assert!(matches!(none, Err(RequestError::Connect { .. })));
+}

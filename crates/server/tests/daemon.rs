@@ -1,0 +1,238 @@
+//! The daemon as a process, in a network of its own (needs root, as the daemon does).
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const DAEMON: &str = env!("CARGO_BIN_EXE_walt-server-daemon");
+
+/// A state directory, and daemons on it, each in a network of its own that ends with it.
+struct Lab {
+    dir: tempfile::TempDir,
+}
+
+/// A daemon that runs; killed when dropped.
+struct Running {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // The daemon does not start without one of Debian's bootloaders.
+        std::fs::create_dir(dir.path().join("ipxe")).unwrap();
+        std::fs::write(dir.path().join("ipxe/undionly.kpxe"), "not really").unwrap();
+        Self { dir }
+    }
+
+    /// Runs `before` and then the daemon, in a new network with the interface `nodes` (10.9.8.1/24).
+    fn command(&self, before: &str, flags: &[&str]) -> Command {
+        let script = format!(
+            "ip link set lo up && ip link add nodes type veth peer name far && ip link set far up && ip address add 10.9.8.1/24 dev nodes &&
+             ip link set nodes up && {{ {before} }} && exec \"$0\" \"$@\""
+        );
+        let state = self.dir.path().join("state");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", &script, DAEMON, "--interface", "nodes"]);
+        command.arg("--state-dir").arg(&state).arg("--socket").arg(self.socket());
+        command.arg("--ipxe-dir").arg(self.dir.path().join("ipxe")).args(flags);
+        command.env_remove("WALT_CONFIG").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/control.sock")
+    }
+
+    /// Starts a daemon and waits until it answers.
+    fn start(&self, flags: &[&str]) -> Running {
+        let child = self.command("true;", flags).stderr(Stdio::null()).spawn().unwrap();
+        let running = Running { child, socket: self.socket() };
+        let begun = Instant::now();
+        while UnixStream::connect(&running.socket).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the daemon does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running
+    }
+
+    /// Runs a daemon that ends by itself.
+    fn run(&self, before: &str, flags: &[&str]) -> Output {
+        self.command(before, flags).output().unwrap()
+    }
+}
+
+impl Running {
+    /// One request; returns status and body.
+    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn register_node(&self) {
+        let lease = r#"{"mac": "52-54-00-00-ab-01", "ip": "10.9.8.7", "uci": "walt.node.pc-x86-64"}"#;
+        assert_eq!(self.request("POST", "/v1/leases", lease).0, 204);
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn it_stops_cleanly_when_asked_to() {
+    let lab = Lab::new();
+    for signal in ["TERM", "INT"] {
+        let mut daemon = lab.start(&[]);
+        daemon.signal(signal);
+        assert!(daemon.child.wait().unwrap().success(), "SIG{signal}");
+        assert!(!daemon.socket.exists());
+    }
+}
+
+#[test]
+fn it_keeps_no_privilege_that_it_does_not_need() {
+    let lab = Lab::new();
+    let daemon = lab.start(&[]);
+    // capabilities(7): SETUID is 7, SYS_MODULE 16, SYS_ADMIN 21.
+    let forbidden = (1 << 7) | (1 << 16);
+    for thread in std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let bits = u64::from_str_radix(&field(set), 16).unwrap();
+            assert_eq!(bits & forbidden, 0, "{set} {bits:x} of {}", field("Name:"));
+        }
+        assert_eq!(field("NoNewPrivs:"), "1", "{}", field("Name:"));
+    }
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused() {
+    let lab = Lab::new();
+    let _first = lab.start(&[]);
+    let second = lab.run("true;", &[]);
+    assert!(!second.status.success());
+    assert!(stderr(&second).contains("in use by another server (process"), "{}", stderr(&second));
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let lab = Lab::new();
+    for (protocol, port) in [("udp", 67), ("udp", 69), ("tcp", 111), ("tcp", 2049), ("tcp", 12347), ("udp", 12342)] {
+        let kind = if protocol == "udp" { "SOCK_DGRAM" } else { "SOCK_STREAM" };
+        let holder = format!(
+            "python3 -c 'import socket, time; s = socket.socket(socket.AF_INET, socket.{kind});
+s.bind((\"0.0.0.0\", {port})); s.type == socket.SOCK_STREAM and s.listen(); print(flush=True); time.sleep(9)' | \
+             head -n 1; sleep 0;"
+        );
+        // The holder goes on in the background after its line has been read.
+        let before = format!("{{ {holder} }} >/dev/null & sleep 1;");
+        let output = lab.run(&before, &[]);
+        let text = stderr(&output);
+        assert!(!output.status.success(), "{protocol} {port}");
+        assert!(
+            text.contains(&format!("{protocol} port {port}")) && text.contains("ss -l"),
+            "{protocol} {port}: {text}"
+        );
+    }
+}
+
+#[test]
+fn what_it_knew_is_there_after_a_kill() {
+    let lab = Lab::new();
+    let daemon = lab.start(&["--log", "error"]);
+    daemon.register_node();
+    // What was recorded is on disk within the time of one batch.
+    std::thread::sleep(Duration::from_millis(500));
+    let stale = lab.dir.path().join("state/nodes/10.9.8.99");
+    std::os::unix::fs::symlink("02:00:00:00:00:09", &stale).unwrap();
+    drop(daemon);
+    let daemon = lab.start(&[]);
+    let (status, body) = daemon.request("GET", "/v1/nodes/52:54:00:00:ab:01", "");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"name\":\"node-00ab01\""), "{body}");
+    let nodes = lab.dir.path().join("state/nodes");
+    for alias in ["10.9.8.7", "52-54-00-00-ab-01", "node-00ab01"] {
+        assert_eq!(std::fs::read_link(nodes.join(alias)).unwrap(), PathBuf::from("52:54:00:00:ab:01"), "{alias}");
+    }
+    assert!(std::fs::read_link(&stale).is_err(), "a link of nobody is removed");
+}
+
+#[test]
+fn the_api_describes_itself_and_names_what_is_wrong() {
+    let lab = Lab::new();
+    let daemon = lab.start(&[]);
+    daemon.register_node();
+    let (status, body) = daemon.request("GET", "/openapi.json", "");
+    assert_eq!(status, 200);
+    let described: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json")).unwrap();
+    assert_eq!(described, serde_json::from_str::<serde_json::Value>(&committed).unwrap());
+    for (method, path, sent, expected, word) in [
+        ("GET", "/v1/nodes/node-00ab10", "", 404, "did you mean node-00ab01"),
+        ("POST", "/v1/nodes/node-00ab01/boot", r#"{"image": "nothing"}"#, 404, "walt image clone nothing"),
+        ("POST", "/v1/nodes/node-00ab01/reboot", "", 502, "can not be rebooted"),
+        ("POST", "/v1/leases", r#"{"mac": "x", "ip": "10.0.0.1"}"#, 400, "not an Ethernet address"),
+        ("DELETE", "/v1/images?image=pc-x86-64-default", "", 409, "node-00ab01"),
+        ("POST", "/v1/images/clone?image=UPPER%20CASE", "", 400, "no image name"),
+        ("GET", "/v1/nothing", "", 400, "openapi.json"),
+    ] {
+        let (status, body) = daemon.request(method, path, sent);
+        assert_eq!(status, expected, "{method} {path}: {body}");
+        assert!(body.contains(word), "{method} {path}: {body}");
+    }
+}
+
+#[test]
+fn another_dhcp_server_may_have_the_port_in_external_mode() {
+    let lab = Lab::new();
+    let config = lab.dir.path().join("server.toml");
+    std::fs::write(&config, "[dhcp]\nmode = \"external\"\n").unwrap();
+    let daemon = lab.start(&["--config", config.to_str().unwrap()]);
+    daemon.register_node();
+    let (status, body) = daemon.request("GET", "/v1/nodes/node-00ab01/trace", "");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("dhcp-ack") && body.contains("walt 10.9.8.7"), "{body}");
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_before_anything_is_touched() {
+    let lab = Lab::new();
+    let config = lab.dir.path().join("server.toml");
+    std::fs::write(&config, "[dhcp]\nrnage = \"10.9.8.10-10.9.8.20\"\n").unwrap();
+    let output = lab.run("true;", &["--config", config.to_str().unwrap(), "--check-config"]);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("did you mean `dhcp.range`?"), "{}", stderr(&output));
+    std::fs::write(&config, "[dhcp]\nrange = \"10.9.9.10-10.9.9.20\"\n").unwrap();
+    let output = lab.run("true;", &["--config", config.to_str().unwrap()]);
+    assert!(!output.status.success() && stderr(&output).contains("10.9.9.10"), "{}", stderr(&output));
+    std::fs::write(&config, "[dhcp]\nrange = \"10.9.8.10-10.9.8.20\"\n").unwrap();
+    let output = lab.run("true;", &["--config", config.to_str().unwrap(), "--check-config"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!lab.dir.path().join("state/nodes").exists());
+}
