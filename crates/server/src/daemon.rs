@@ -77,12 +77,14 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
         Hooks::new(settings.hooks.lease.clone()),
         settings.state_dir.clone(),
     );
+    site.images().clean_stale_mounts().await;
     // Before anything answers: a node that was up goes on reading what it had mounted.
     site.reopen().await;
     links::repair(&settings.state_dir, &site.all_links()).context("can not set the links of the nodes")?;
     let services = Services::bind(settings, &nodes, &loaded, &registry, &exports).await?;
     privileges::drop_unneeded().context("can not give up privileges")?;
     let mut parts = services.start(&site, inbox)?;
+    site.images().mount_all().await;
 
     tracing::info!(interface = settings.interface, address = %nodes.address, "ready");
     notify(&[NotifyState::Ready]);
@@ -99,6 +101,7 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
         let _ = std::fs::remove_file(&settings.socket);
     }
     drop(parts);
+    site.images().unmount_all().await;
     // Writes what is left.
     drop(writer);
     result

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Error};
 use net::bootfile::{BootFiles, Loaders};
+use net::http::HttpConfig;
 use net::nfs::{HandleKey, NfsConfig, NfsServer};
 use net::tftp::{Tftp, TftpConfig};
-use net::{Event, Events, Exports, dhcp, nfs, ra};
+use net::{Event, Events, Exports, dhcp, http, nfs, ra, sntp};
 use sys::Interface;
 use tokio::sync::mpsc;
 use wire::node::{NETCONSOLE_PORT, SERVER_PORT};
@@ -76,6 +77,8 @@ pub(crate) struct Services {
     ra: Option<ra::Server>,
     tftp: Tftp,
     boot_files: BootFiles,
+    http: http::Server,
+    sntp: sntp::Server,
     nfs: NfsServer,
     node_server: NodeServer,
     netconsole: Netconsole,
@@ -112,6 +115,12 @@ impl Services {
         let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
         let tftp = Tftp::bind(TftpConfig::new(SocketAddrV4::new(ip, 69))).await;
         let tftp = tftp.map_err(|error| explain(error, "TFTP", "udp", 69))?;
+        let boot_files = BootFiles::new(loaders, exports.clone());
+        let address = SocketAddrV4::new(ip, 80);
+        let http = http::Server::bind(HttpConfig::new(address), boot_files.clone(), events.clone());
+        let http = http.map_err(|error| explain(error, "HTTP boot", "tcp", 80))?;
+        let sntp = sntp::Server::bind(SocketAddrV4::new(ip, 123));
+        let sntp = sntp.map_err(|error| explain(error, "SNTP", "udp", 123))?;
         let nfs = NfsServer::bind(nfs_config(settings, ip, loaded, registry)?, exports.clone(), events.clone());
         let nfs = nfs.map_err(|error| {
             let (service, protocol, port) = (error.service, error.protocol, error.address.port());
@@ -126,7 +135,9 @@ impl Services {
             dhcp,
             ra,
             tftp,
-            boot_files: BootFiles::new(loaders, exports.clone()),
+            boot_files,
+            http,
+            sntp,
             nfs,
             node_server,
             netconsole,
@@ -151,6 +162,8 @@ impl Services {
             parts.add("router advertisement", server.run());
         }
         parts.add("TFTP", self.tftp.run(self.boot_files, self.events));
+        parts.add("HTTP boot", self.http.run());
+        parts.add("SNTP", self.sntp.run());
         let nfs = self.nfs.run();
         parts.add("NFS", async move {
             nfs.await;
@@ -217,6 +230,27 @@ impl Services {
                 ("complete", |c| &c.complete),
                 ("incomplete", |c| &c.incomplete),
                 ("bytes", |c| &c.bytes),
+            ],
+        );
+        counters.add(
+            "http",
+            &self.http.counters(),
+            &[
+                ("connections", |c: &http::Counters| &c.connections),
+                ("overload", |c| &c.overload),
+                ("requests", |c| &c.requests),
+                ("failed", |c| &c.failed),
+                ("refused", |c| &c.refused),
+                ("unavailable", |c| &c.unavailable),
+            ],
+        );
+        counters.add(
+            "sntp",
+            &self.sntp.counters(),
+            &[
+                ("packets", |c: &sntp::Counters| &c.packets),
+                ("malformed", |c| &c.malformed),
+                ("answered", |c| &c.answered),
             ],
         );
         counters.add(

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use boot::Architecture;
-use image::server_layer;
 use image::{
     ImageDigest, ImageInfo, LayerFiles, Platform, PullError, PullProgress, Reference, RegistrySettings, Store, View,
+    server_layer,
 };
+use image::mount::Mounts;
 use tokio::sync::Semaphore;
 
 use super::Site;
@@ -22,6 +23,7 @@ const PREPARED_AT_ONCE: usize = 2;
 pub struct Images {
     store: Store,
     layers: Arc<LayerFiles>,
+    mounts: Arc<Mounts>,
     identity: ServerIdentity,
     registries: RegistrySettings,
     views: Mutex<HashMap<String, Arc<View>>>,
@@ -32,8 +34,9 @@ impl Images {
     /// The images of `store`.
     pub fn new(store: Store, identity: ServerIdentity, registries: RegistrySettings) -> Self {
         let layers = Arc::new(LayerFiles::new(store.layers_dir()));
+        let mounts = Arc::new(Mounts::new(store.images_dir()));
         let preparing = Semaphore::new(PREPARED_AT_ONCE);
-        Self { store, layers, identity, registries, views: Mutex::default(), preparing }
+        Self { store, layers, mounts, identity, registries, views: Mutex::default(), preparing }
     }
 
     /// The view of this id, if it is open.
@@ -110,7 +113,8 @@ impl Images {
             Err(panic) => return Err(failure(format!("{name}: {panic}"), false)),
         };
         let id = view.id().to_owned();
-        self.views().insert(id.clone(), view);
+        self.views().insert(id.clone(), view.clone());
+        self.mount(view).await;
         Ok((id, models))
     }
 
@@ -122,6 +126,50 @@ impl Images {
         let (id, _) = self.prepare(name, digest).await?;
         let cause = format!("{name}: the view {id} was closed at once");
         self.view(&id).ok_or(Failure { step: "prepare", cause, transient: true })
+    }
+
+    /// Mounts an image for the people and tools of the server. Serving nodes does without.
+    async fn mount(&self, view: Arc<View>) {
+        let mounts = self.mounts.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            if let Err(error) = mounts.mount(&view) {
+                tracing::warn!(image = view.id(), %error, "can not mount an image; nodes are served all the same");
+            }
+        });
+        // A panic has been logged.
+        let _ = task.await;
+    }
+
+    /// Mounts all images that are open, and removes the mounts that a daemon before has left.
+    pub async fn mount_all(&self) {
+        let views: Vec<_> = self.views().values().cloned().collect();
+        for view in views {
+            self.mount(view).await;
+        }
+    }
+
+    /// Ends all mounts.
+    pub async fn unmount_all(&self) {
+        let ids: Vec<_> = self.views().keys().cloned().collect();
+        self.unmount(ids).await;
+    }
+
+    async fn unmount(&self, ids: Vec<String>) {
+        let mounts = self.mounts.clone();
+        let task = tokio::task::spawn_blocking(move || ids.iter().for_each(|id| mounts.unmount(id)));
+        let _ = task.await;
+    }
+
+    /// Removes the mounts that a daemon before has left.
+    pub async fn clean_stale_mounts(&self) {
+        let mounts = self.mounts.clone();
+        let cleaned = tokio::task::spawn_blocking(move || mounts.clean_stale()).await;
+        match cleaned {
+            Ok(Ok(stale)) if stale.is_empty() => {}
+            Ok(Ok(stale)) => tracing::info!(?stale, "stale mounts removed"),
+            Ok(Err(error)) => tracing::warn!(%error, "can not remove stale mounts"),
+            Err(_) => {}
+        }
     }
 
     /// Opens images that were prepared before the daemon was started.
@@ -143,8 +191,15 @@ impl Images {
         }
     }
 
+    /// Closes the views that are not among `ids`, and frees what is not among either.
     pub(super) async fn collect_garbage(&self, _digests: HashSet<String>, ids: HashSet<String>) {
-        self.views().retain(|id, _| ids.contains(id));
+        let unused: Vec<_> = {
+            let mut views = self.views();
+            let unused = views.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+            views.retain(|id, _| ids.contains(id));
+            unused
+        };
+        self.unmount(unused).await;
     }
 
     fn views(&self) -> MutexGuard<'_, HashMap<String, Arc<View>>> {
