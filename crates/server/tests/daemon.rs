@@ -61,7 +61,18 @@ impl Lab {
 
     /// Runs a daemon that ends by itself.
     fn run(&self, before: &str, flags: &[&str]) -> Output {
-        self.command(before, flags).output().unwrap()
+        let mut child = self.command(before, flags).spawn().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut output = Output { status: child.wait().unwrap(), stdout: Vec::new(), stderr: Vec::new() };
+        // It has ended, and its output is short: nothing can fill a pipe.
+        child.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
+        output
     }
 }
 
@@ -143,15 +154,31 @@ fn a_second_daemon_on_the_same_state_is_refused() {
 #[test]
 fn a_port_in_use_is_named_with_what_to_do() {
     let lab = Lab::new();
-    for (protocol, port) in [("udp", 67), ("udp", 69), ("tcp", 111), ("tcp", 2049), ("tcp", 12347), ("udp", 12342)] {
-        let kind = if protocol == "udp" { "SOCK_DGRAM" } else { "SOCK_STREAM" };
-        let holder = format!(
-            "python3 -c 'import socket, time; s = socket.socket(socket.AF_INET, socket.{kind});
-s.bind((\"0.0.0.0\", {port})); s.type == socket.SOCK_STREAM and s.listen(); print(flush=True); time.sleep(9)' | \
-             head -n 1; sleep 0;"
+    let holder = "import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if sys.argv[1] == 'udp' else socket.SOCK_STREAM)
+s.bind(('0.0.0.0', int(sys.argv[2])))
+sys.argv[1] == 'udp' or s.listen()
+open(sys.argv[3], 'w').close()
+time.sleep(100)";
+    let script = lab.dir.path().join("holder.py");
+    std::fs::write(&script, holder).unwrap();
+    for (protocol, port) in [
+        ("udp", 67),
+        ("udp", 69),
+        ("tcp", 80),
+        ("tcp", 111),
+        ("udp", 123),
+        ("tcp", 2049),
+        ("tcp", 12347),
+        ("udp", 12342),
+    ] {
+        let ready = lab.dir.path().join(format!("{protocol}{port}"));
+        // The daemon takes the place of the shell, so that the holder is told by its end.
+        let before = format!(
+            "setpriv --pdeathsig KILL python3 {} {protocol} {port} {ready} >/dev/null 2>&1 & while [ ! -e {ready} ]; do sleep 0.05; done;",
+            script.display(),
+            ready = ready.display()
         );
-        // The holder goes on in the background after its line has been read.
-        let before = format!("{{ {holder} }} >/dev/null & sleep 1;");
         let output = lab.run(&before, &[]);
         let text = stderr(&output);
         assert!(!output.status.success(), "{protocol} {port}");

@@ -123,6 +123,14 @@ impl Registrar {
         }
     }
 
+    /// As [`ensure`](Self::ensure), because a person asks: what has failed is tried at once.
+    pub(super) fn ensure_now(&mut self, name: &str, now_ms: i64, actions: &mut Vec<Action>) {
+        match self.images.get(name).map(|entry| &entry.job) {
+            Some(Job::Failed { .. }) => self.begin(name, actions),
+            _ => self.ensure(name, now_ms, actions),
+        }
+    }
+
     /// Pulls the image, or prepares it if it is there.
     fn begin(&mut self, name: &str, actions: &mut Vec<Action>) {
         let model = self.model_waiting_for(name);
@@ -221,9 +229,10 @@ impl Registrar {
         }
         match result {
             Ok((id, models)) => {
-                entry.image_id = Some(id);
                 entry.models = models;
                 entry.job = Job::Idle;
+                entry.image_id = Some(id.clone());
+                self.reopened(&id, actions);
                 self.deliver(name, actions);
             }
             Err(failure) => self.failed(name, failure, now_ms, actions),
@@ -242,6 +251,16 @@ impl Registrar {
         let (step, detail) = (failure.step, format!("{}{again}", failure.cause));
         entry.job = Job::Failed { failure, attempts, at_ms: now_ms, retry_at_ms };
         self.note(name, step, detail, false, actions);
+    }
+
+    /// The view of this id is open, maybe again: nodes that have it are served from it.
+    fn reopened(&self, id: &str, actions: &mut Vec<Action>) {
+        for device in self.devices.values() {
+            let row = &device.row;
+            if row.served.as_deref() == Some(id) || row.held.iter().any(|held| held == id) {
+                actions.push(Action::Export(row.mac));
+            }
+        }
     }
 
     /// Serves the image to all who wait for it.

@@ -363,7 +363,7 @@ impl Registrar {
             device.problem = None;
         }
         actions.push(Action::Save(mac));
-        self.ensure(&name, now_ms, actions);
+        self.ensure_now(&name, now_ms, actions);
         self.deliver_to(mac, actions);
         Ok(())
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use boot::Architecture;
+use image::mount::Mounts;
 use image::{
     ImageDigest, ImageInfo, LayerFiles, Platform, PullError, PullProgress, Reference, RegistrySettings, Store, View,
     server_layer,
 };
-use image::mount::Mounts;
 use tokio::sync::Semaphore;
 
 use super::Site;

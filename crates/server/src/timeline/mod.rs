@@ -156,8 +156,9 @@ impl Timeline {
     /// Power state, as far as the server can see.
     pub fn state(&self, now_ms: i64) -> NodeState {
         match (&self.boot, self.link) {
-            (_, Link::Up) => NodeState::Booted,
+            // It still has its connection for a moment: who waits for it waits for the next boot.
             _ if self.reboot_requested && now_ms - self.heard_ms <= SILENT_IS_OFF_MS => NodeState::Booting,
+            (_, Link::Up) => NodeState::Booted,
             (_, Link::Lost) => NodeState::Unreachable,
             (Some(_), Link::Never) if now_ms - self.heard_ms <= SILENT_IS_OFF_MS => NodeState::Booting,
             _ => NodeState::Off,

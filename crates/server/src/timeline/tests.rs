@@ -93,6 +93,7 @@ fn a_node_that_reboots_leaves_its_connection_behind() {
     assert_eq!(crashed.state(31_000), NodeState::Unreachable);
 
     timeline.see(&Seen::RebootRequested, 29_000, || 9);
+    assert_eq!(timeline.state(29_100), NodeState::Booting, "though its connection is still there");
     lost(&mut timeline);
     assert_eq!(timeline.state(31_000), NodeState::Booting);
     assert_eq!(timeline.step(31_000).as_deref(), Some("rebooting"));
