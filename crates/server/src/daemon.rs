@@ -8,12 +8,13 @@ use anyhow::{Context, Error};
 use clap::Parser;
 use net::Exports;
 use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::hooks::Hooks;
 use crate::registry::Registry;
 use crate::server_files::{Network, ServerIdentity};
 use crate::services::{NodeInterface, Services};
-use crate::settings::{DhcpMode, Flags, Settings};
+use crate::settings::{Flags, Settings};
 use crate::site::{Images, Site};
 use crate::{journal, links, privileges};
 
@@ -37,9 +38,7 @@ pub fn run() -> ExitCode {
 /// Says what can be said about the settings without changing anything.
 fn check(settings: &Settings) -> Result<(), Error> {
     let nodes = NodeInterface::find(&settings.interface)?;
-    if settings.dhcp.mode == DhcpMode::Internal {
-        nodes.dhcp(settings)?;
-    }
+    nodes.dhcp(settings)?;
     println!("{settings:#?}");
     println!("the configuration is valid; nodes reach this server as {}", nodes.address);
     Ok(())
@@ -60,7 +59,11 @@ fn serve(settings: &Settings) -> Result<(), Error> {
 }
 
 async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
+    // From here on a signal is heeded, if not at once.
+    let signals = Signals::listen()?;
     let nodes = NodeInterface::find(&settings.interface)?;
+    // What the configuration gets wrong is said before anything is touched.
+    nodes.dhcp(settings)?;
     // First of all the lock on the state: what follows assumes that nobody else works on it.
     let store = image::Store::open(&settings.state_dir).context(
         "can not use the state directory (one daemon a state directory: stop the other one, or use --state-dir)",
@@ -90,7 +93,7 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     notify(&[NotifyState::Ready]);
     let result = tokio::select! {
         stopped = parts.stopped() => Err(stopped.into()),
-        signal = asked_to_stop() => signal,
+        () = signals.asked_to_stop() => Ok(()),
         () = watchdog() => Ok(()),
     };
     notify(&[NotifyState::Stopping]);
@@ -123,16 +126,27 @@ fn registries(settings: &Settings) -> image::RegistrySettings {
     image::RegistrySettings { insecure: settings.registries.insecure.clone(), attempts: 3, ..Default::default() }
 }
 
-/// Ends when the daemon is asked to stop.
-async fn asked_to_stop() -> Result<(), Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("can not wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can not wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals by which the daemon is asked to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("can not wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("can not wait for SIGINT")?,
+        })
     }
-    Ok(())
+
+    /// Ends when one has come.
+    async fn asked_to_stop(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Tells systemd that the runtime turns, if it wants to know; never ends.

@@ -11,7 +11,7 @@ use anyhow::{Context, Error};
 use net::bootfile::{BootFiles, Loaders};
 use net::http::HttpConfig;
 use net::nfs::{HandleKey, NfsConfig, NfsServer};
-use net::tftp::{Tftp, TftpConfig};
+use net::tftp::{self, TftpConfig};
 use net::{Event, Events, Exports, dhcp, http, nfs, ra, sntp};
 use sys::Interface;
 use tokio::sync::mpsc;
@@ -54,8 +54,11 @@ impl NodeInterface {
         Ok(Self { interface, address, prefix })
     }
 
-    /// Settings of DHCP on it.
-    pub(crate) fn dhcp(&self, settings: &Settings) -> Result<dhcp::Settings, Error> {
+    /// Settings of DHCP on it, unless another server does that.
+    pub(crate) fn dhcp(&self, settings: &Settings) -> Result<Option<dhcp::Settings>, Error> {
+        if settings.dhcp.mode == DhcpMode::External {
+            return Ok(None);
+        }
         let context = || format!("can not assign addresses on {}/{}", self.address, self.prefix);
         let mut subnet = dhcp::Subnet::around(self.address, self.prefix).with_context(context)?;
         if let Some((first, last)) = settings.dhcp.range {
@@ -67,7 +70,7 @@ impl NodeInterface {
         let mut dhcp = dhcp::Settings::new(self.address, subnet);
         dhcp.dns.clone_from(&settings.dhcp.dns);
         dhcp.domain.clone_from(&settings.dhcp.domain);
-        Ok(dhcp)
+        Ok(Some(dhcp))
     }
 }
 
@@ -75,8 +78,7 @@ impl NodeInterface {
 pub(crate) struct Services {
     dhcp: Option<(dhcp::Server, mpsc::Receiver<dhcp::LeaseChange>)>,
     ra: Option<ra::Server>,
-    tftp: Tftp,
-    boot_files: BootFiles,
+    tftp: tftp::Server,
     http: http::Server,
     sntp: sntp::Server,
     nfs: NfsServer,
@@ -84,7 +86,6 @@ pub(crate) struct Services {
     netconsole: Netconsole,
     control: UnixListener,
     inbox: mpsc::Receiver<Event>,
-    events: Events,
     counters: CounterTable,
     about: (String, String),
 }
@@ -100,10 +101,7 @@ impl Services {
     ) -> Result<Self, Error> {
         let (events, inbox) = Events::channel(EVENTS);
         let ip = nodes.address;
-        let dhcp = match settings.dhcp.mode {
-            DhcpMode::External => None,
-            DhcpMode::Internal => Some(bind_dhcp(settings, nodes, loaded, exports, &events)?),
-        };
+        let dhcp = nodes.dhcp(settings)?.map(|own| bind_dhcp(own, nodes, loaded, exports, &events)).transpose()?;
         let ra = match ra::Server::bind(&nodes.interface) {
             Ok(server) => Some(server),
             // Nodes boot all the same, each some seconds later.
@@ -113,11 +111,12 @@ impl Services {
             }
         };
         let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
-        let tftp = Tftp::bind(TftpConfig::new(SocketAddrV4::new(ip, 69))).await;
-        let tftp = tftp.map_err(|error| explain(error, "TFTP", "udp", 69))?;
         let boot_files = BootFiles::new(loaders, exports.clone());
+        let address = SocketAddrV4::new(ip, 69);
+        let tftp = tftp::Server::bind(TftpConfig::new(address), boot_files.clone(), events.clone());
+        let tftp = tftp.map_err(|error| explain(error, "TFTP", "udp", 69))?;
         let address = SocketAddrV4::new(ip, 80);
-        let http = http::Server::bind(HttpConfig::new(address), boot_files.clone(), events.clone());
+        let http = http::Server::bind(HttpConfig::new(address), boot_files, events.clone());
         let http = http.map_err(|error| explain(error, "HTTP boot", "tcp", 80))?;
         let sntp = sntp::Server::bind(SocketAddrV4::new(ip, 123));
         let sntp = sntp.map_err(|error| explain(error, "SNTP", "udp", 123))?;
@@ -135,7 +134,6 @@ impl Services {
             dhcp,
             ra,
             tftp,
-            boot_files,
             http,
             sntp,
             nfs,
@@ -143,7 +141,6 @@ impl Services {
             netconsole,
             control,
             inbox,
-            events,
             counters: CounterTable::default(),
             about: (settings.interface.clone(), ip.to_string()),
         };
@@ -161,7 +158,7 @@ impl Services {
         if let Some(server) = self.ra {
             parts.add("router advertisement", server.run());
         }
-        parts.add("TFTP", self.tftp.run(self.boot_files, self.events));
+        parts.add("TFTP", self.tftp.run());
         parts.add("HTTP boot", self.http.run());
         parts.add("SNTP", self.sntp.run());
         let nfs = self.nfs.run();
@@ -282,7 +279,7 @@ impl Services {
 }
 
 fn bind_dhcp(
-    settings: &Settings,
+    settings: dhcp::Settings,
     nodes: &NodeInterface,
     loaded: &Loaded,
     exports: &Arc<Exports>,
@@ -290,8 +287,7 @@ fn bind_dhcp(
 ) -> Result<(dhcp::Server, mpsc::Receiver<dhcp::LeaseChange>), Error> {
     let (changes, changed) = mpsc::channel(LEASES);
     let leases = loaded.leases.iter().map(|lease| (lease.mac, lease.ip));
-    let own = nodes.dhcp(settings)?;
-    let server = dhcp::Server::bind(&nodes.interface, own, leases, exports.clone(), events.clone(), changes);
+    let server = dhcp::Server::bind(&nodes.interface, settings, leases, exports.clone(), events.clone(), changes);
     Ok((server.map_err(|error| explain(error, "DHCP", "udp", 67))?, changed))
 }
 
