@@ -77,6 +77,14 @@ pub enum ConfigError {
     /// More layers than we accept.
     #[error("it has {0} layers, more than {MAX_LAYERS}")]
     TooManyLayers(usize),
+    /// The manifest and the configuration do not list the same number of layers.
+    #[error("the manifest lists {manifest} layers, the configuration {config}")]
+    LayerCount {
+        /// Layers in the manifest.
+        manifest: usize,
+        /// Layers in the configuration.
+        config: usize,
+    },
     /// The label `walt.node.models` is missing or empty.
     #[error("it is not a WalT image: label {MODELS} is missing")]
     NotWaltImage,

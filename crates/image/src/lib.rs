@@ -3,6 +3,7 @@
 //! An image is a stack of uncompressed tars and an index over them (see ARCHITECTURE.md). Nothing
 //! is ever unpacked onto the host.
 
+pub mod archive;
 pub mod config;
 mod diff_id;
 pub mod digest;

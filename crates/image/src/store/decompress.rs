@@ -53,6 +53,11 @@ impl Decompressor {
         Decompressor { state: State::Undecided(Vec::with_capacity(MAGIC)) }
     }
 
+    /// Do these first bytes of a stream belong to a format that is decompressed?
+    pub(crate) fn is_compressed(first: [u8; MAGIC]) -> bool {
+        first.starts_with(&GZIP_MAGIC) || first == ZSTD_MAGIC
+    }
+
     /// Takes the next bytes of the stream.
     pub(crate) fn push(&mut self, mut input: &[u8], out: &mut impl Output) -> Result<(), LayerError> {
         if let State::Undecided(head) = &mut self.state {

@@ -168,16 +168,6 @@ pub enum PullError {
         /// Digest of what came.
         found: Digest,
     },
-    /// The manifest and the configuration do not list the same number of layers.
-    #[error("{reference}: the manifest lists {manifest} layers, the configuration {config}")]
-    LayerCount {
-        /// The image's name.
-        reference: String,
-        /// Layers in the manifest.
-        manifest: usize,
-        /// Layers in the configuration.
-        config: usize,
-    },
     /// A layer cannot be used, or not be stored.
     #[error("{reference}: layer {layer}: {source}")]
     Layer {
@@ -252,6 +242,14 @@ pub enum LayerError {
     DiskFull {
         /// The file being written.
         path: PathBuf,
+    },
+    /// The file that it is imported from cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
     },
     /// A file of the store cannot be written.
     #[error("cannot write {}: {source}", path.display())]

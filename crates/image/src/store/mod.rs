@@ -13,6 +13,7 @@
 
 mod decompress;
 mod error;
+mod garbage;
 mod holds;
 mod layer;
 mod limits;
@@ -26,16 +27,19 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+pub(crate) use decompress::{Decompressor, Output};
 pub use error::{InfoError, LayerError, OpenError, PullError, Retry};
+pub use garbage::{CollectError, Collected};
 pub use holds::Hold;
+pub(crate) use layer::Expected;
 pub use limits::Limits;
+pub(crate) use partial::Partial;
 pub use progress::PullProgress;
 
 use crate::DiffId;
 use crate::config::{ImageConfig, ImageInfo};
 use crate::digest::ImageDigest;
 use crate::store::holds::Holds;
-use crate::store::partial::Partial;
 
 /// A layer store, exclusively ours while it is open. Cheap to clone; all clones are one store.
 #[derive(Debug, Clone)]
@@ -87,10 +91,14 @@ impl Store {
         &self.inner.root
     }
 
-    /// Keeps every image that becomes complete during the life of the returned value from garbage
-    /// collection: for the time between a pull and the moment when its name is recorded.
-    pub fn hold(&self) -> Hold {
-        self.inner.holds.hold()
+    /// Keeps everything from garbage collection: from before a pull until its result is recorded.
+    pub async fn hold(&self) -> Hold {
+        self.inner.holds.hold().await
+    }
+
+    /// As [`hold`](Self::hold), blocking; not to be called on an async thread.
+    pub fn hold_blocking(&self) -> Hold {
+        self.inner.holds.hold_blocking()
     }
 
     /// Is the image there, with all of its layers?
@@ -151,24 +159,18 @@ impl Store {
     }
 
     /// Makes an image complete: all of its layers must be there.
-    fn publish_config(
-        &self,
-        image: &ImageDigest,
-        config: &ImageConfig,
-        json: &[u8],
-    ) -> Result<(), (PathBuf, io::Error)> {
+    pub(crate) fn publish_config(&self, image: &ImageDigest, json: &[u8]) -> Result<(), (PathBuf, io::Error)> {
         let path = self.config_path(image);
         if !path.exists() {
             Partial::create(path.clone())
                 .and_then(|mut partial| partial.append(json).and_then(|()| partial.publish()))
                 .map_err(|source| (path, source))?;
         }
-        self.inner.holds.completed(image, &config.diff_ids);
         Ok(())
     }
 
     /// The lock that whoever takes in this layer must hold.
-    fn layer_lock(&self, diff_id: DiffId) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn layer_lock(&self, diff_id: DiffId) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.inner.layer_locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = locks.get(&diff_id).and_then(Weak::upgrade) {
@@ -179,12 +181,12 @@ impl Store {
         lock
     }
 
-    fn config_path(&self, image: &ImageDigest) -> PathBuf {
+    pub(crate) fn config_path(&self, image: &ImageDigest) -> PathBuf {
         self.inner.root.join("configs").join(format!("{}.json", image.hex()))
     }
 
     /// Bytes of a layer that is complete.
-    fn layer_size(&self, diff_id: &DiffId) -> Option<u64> {
+    pub(crate) fn layer_size(&self, diff_id: &DiffId) -> Option<u64> {
         let size = fs::metadata(self.layer_path(diff_id)).ok().filter(fs::Metadata::is_file)?.len();
         self.toc_path(diff_id).is_file().then_some(size)
     }
@@ -216,24 +218,14 @@ fn lock(root: &Path) -> Result<File, OpenError> {
 fn clean(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().starts_with(partial::PREFIX.as_bytes()) {
+        // The suffix is that of files below `images/` and of the server's own layers.
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if !name.starts_with(partial::PREFIX.as_bytes()) && !name.ends_with(b".partial") {
             continue;
         }
         tracing::info!(path = %entry.path().display(), "removing what was left unfinished");
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }?;
     }
     Ok(())
-}
-
-/// What garbage collection removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Images (configurations).
-    pub images: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Image ids (index and mount).
-    pub ids: usize,
-    /// Bytes of the disk that are free again.
-    pub bytes: u64,
 }

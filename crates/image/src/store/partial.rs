@@ -34,6 +34,10 @@ impl Partial {
         self.len
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn file(&self) -> &File {
         &self.file
     }

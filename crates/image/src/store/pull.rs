@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::DiffId;
-use crate::config::ImageConfig;
+use crate::config::{ConfigError, ImageConfig};
 use crate::digest::{Digest, ImageDigest};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -72,10 +72,9 @@ impl Pull<'_> {
                 offered: vec![config.platform.to_string()],
             });
         }
-        let hold = self.store.hold();
-        hold.add([*image.0.as_bytes()].into_iter().chain(config.diff_ids.iter().map(|d| *d.as_bytes())));
+        let _hold = self.store.hold().await;
         self.layers(&manifest, &config).await?;
-        self.store.publish_config(&image, &config, &json).map_err(|(path, source)| PullError::Write {
+        self.store.publish_config(&image, &json).map_err(|(path, source)| PullError::Write {
             reference: self.reference.to_string(),
             path,
             source,
@@ -113,11 +112,8 @@ impl Pull<'_> {
 
     async fn layers(&self, manifest: &Manifest, config: &ImageConfig) -> Result<(), PullError> {
         if manifest.layers.len() != config.diff_ids.len() {
-            return Err(PullError::LayerCount {
-                reference: self.reference.to_string(),
-                manifest: manifest.layers.len(),
-                config: config.diff_ids.len(),
-            });
+            let (manifest, config) = (manifest.layers.len(), config.diff_ids.len());
+            return Err(self.bad_config(ConfigError::LayerCount { manifest, config }));
         }
         let mut missing: Vec<(&DiffId, &Descriptor)> = Vec::new();
         let image_bytes = Arc::new(AtomicU64::new(0));
@@ -225,7 +221,7 @@ impl Pull<'_> {
         Err(PullError::WrongDigest { reference: self.reference.to_string(), what, expected: *expected, found })
     }
 
-    fn bad_config(&self, source: crate::config::ConfigError) -> PullError {
+    fn bad_config(&self, source: ConfigError) -> PullError {
         PullError::Config { reference: self.reference.to_string(), source }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
+use walt_image::config::ConfigError;
 use walt_image::store::{LayerError, Limits};
 use walt_image::{Platform, PullError, Store};
 
@@ -158,5 +159,8 @@ async fn layers_missing_from_the_manifest() {
     let (_dir, store) = store();
     let error =
         store.pull(&reference(registry.address, "a"), &Platform::amd64(), &settings(), |_| ()).await.unwrap_err();
-    assert!(matches!(error, PullError::LayerCount { manifest: 1, config: 2, .. }), "{error}");
+    assert!(
+        matches!(error, PullError::Config { source: ConfigError::LayerCount { manifest: 1, config: 2 }, .. }),
+        "{error}"
+    );
 }

@@ -216,6 +216,5 @@ fn is_transient(error: &PullError) -> bool {
         PullError::Protocol { .. } | PullError::Credentials { .. } | PullError::Write { .. } => true,
         PullError::WrongDigest { .. } | PullError::Layer { .. } => true,
         PullError::Manifest { .. } | PullError::Config { .. } | PullError::NoSuchPlatform { .. } => false,
-        PullError::LayerCount { .. } => false,
     }
 }
