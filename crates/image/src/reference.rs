@@ -71,8 +71,12 @@ impl Reference {
     /// Shortest form that means the same, as people write it: `debian:12`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let short = full.strip_prefix("docker.io/").unwrap_or(&full);
-        short.strip_prefix("library/").unwrap_or(short).to_owned()
+        // `docker.io/a.b/c` must keep its registry: `a.b/c` is another one's.
+        let short = ["docker.io/library/", "docker.io/"]
+            .iter()
+            .filter_map(|prefix| full.strip_prefix(prefix))
+            .find(|short| short.parse().is_ok_and(|parsed: Reference| parsed == *self));
+        short.map_or(full.clone(), str::to_owned)
     }
 }
 
@@ -219,6 +223,8 @@ mod tests {
             ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest"),
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("ghcr.io/o/r__x--y.z", "ghcr.io/o/r__x--y.z:latest"),
+            ("docker.io/library/a.b/c", "docker.io/library/a.b/c:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest"),
             ("docker://debian", "docker.io/library/debian:latest"),
             (&format!("debian{digest}"), &format!("docker.io/library/debian{digest}")),
             (&format!("debian:12{digest}"), &format!("docker.io/library/debian:12{digest}")),
