@@ -5,10 +5,11 @@
 #![no_main]
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, LazyLock};
 
 use image::tar::{TarAttr, TarWriter};
-use image::{LayerFiles, View, index};
+use image::{Extent, LayerFiles, View, index};
 use libfuzzer_sys::fuzz_target;
 use net::nfs::{Answer, Caller, Counters, Dispatcher, HandleKey, NodeExports, Transport};
 use net::{Events, Exports, MacAddr, NodeExport};
@@ -82,6 +83,17 @@ fn answer(dispatcher: &Dispatcher<NodeExports>, caller: Caller, message: &[u8]) 
             return None;
         }
         Answer::Reply => {}
+        Answer::Data(content) => {
+            let head = out.len();
+            for extent in content.extents() {
+                match extent {
+                    Extent::Data { file, pos, len } => file.read_exact_at(out.room(len as usize), pos).unwrap(),
+                    Extent::Hole { len } => out.room(len as usize).fill(0),
+                }
+            }
+            assert_eq!(out.len() - head, content.len() as usize);
+            out.pad(content.len() as usize);
+        }
         Answer::Wait(read) => {
             assert!(out.is_empty());
             read.finish(&mut out);
@@ -134,7 +146,7 @@ fn image() -> Arc<View> {
     let dir = TarAttr::mode(0o755);
     tar.directory(b"etc", dir).file(b"etc/motd", TarAttr::mode(0o644), b"hello").symlink(b"link", dir, b"etc/motd");
     tar.directory(b"home", TarAttr { uid: 1000, gid: 1000, ..TarAttr::mode(0o700) });
-    tar.file(b"home/secret", TarAttr { uid: 1000, gid: 1000, ..TarAttr::mode(0o600) }, &[7; 5000]);
+    tar.file(b"home/secret", TarAttr { uid: 1000, gid: 1000, ..TarAttr::mode(0o600) }, &[7; 70_000]);
     tar.char_device(b"null", TarAttr::mode(0o666), (1, 3)).fifo(b"pipe", TarAttr::mode(0o600));
     tar.directory(b"many", dir);
     for number in 0..40 {

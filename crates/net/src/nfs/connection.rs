@@ -14,9 +14,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Sleep, sleep, timeout};
 use wire::record;
-use wire::xdr::Writer;
+use wire::xdr::{Writer, padding};
 
 use super::clients::Admission;
+use super::content::{Content, send_more};
 use super::dispatch::{Answer, Caller, PendingRead, Transport};
 use super::filesystem::Exporter;
 use super::procedures::WRITE_SIZE;
@@ -41,6 +42,8 @@ pub(super) struct Connection<E: Exporter> {
     admission: Admission,
     input: Input,
     output: Writer,
+    /// Data that ends the last reply in `output`.
+    data: Option<Content<E::Fs>>,
     /// READs from disk whose replies have not come back.
     waiting: usize,
     finished: mpsc::Receiver<Finished>,
@@ -79,6 +82,7 @@ impl<E: Exporter> Connection<E> {
             admission,
             input: Input::new(),
             output: Writer::new(),
+            data: None,
             waiting: 0,
             finished,
             finish,
@@ -125,7 +129,7 @@ impl<E: Exporter> Connection<E> {
 
     /// Answers the records that are here whole, up to [`FLUSH`] bytes of replies; whether there are any.
     fn answer_buffered(&mut self) -> Result<bool, Ended> {
-        while self.waiting < WAITING && self.output.len() < FLUSH {
+        while self.waiting < WAITING && self.output.len() < FLUSH && self.data.is_none() {
             let Some(found) = record::next_record(self.input.bytes(), RECORD)? else { break };
             let start = self.output.len();
             if start == 0 && self.output.capacity() == 0 {
@@ -136,6 +140,12 @@ impl<E: Exporter> Connection<E> {
                 Answer::Reply => {
                     let length = self.output.len() - start - 4;
                     self.output.set_u32(start, record::header(length));
+                }
+                Answer::Data(content) => {
+                    let data = content.len() as usize;
+                    let length = self.output.len() - start - 4 + data + padding(data);
+                    self.output.set_u32(start, record::header(length));
+                    self.data = Some(content);
                 }
                 Answer::Silence => self.output.truncate(start),
                 Answer::Wait(read) => {
@@ -158,7 +168,17 @@ impl<E: Exporter> Connection<E> {
 
     /// Sends what has been answered.
     async fn send(&mut self) -> Result<(), Ended> {
-        send_all(&mut self.stream, self.output.bytes(), self.shared.limits.stalled).await?;
+        let stalled = self.shared.limits.stalled;
+        match self.data.take() {
+            None => send_all(&mut self.stream, self.output.bytes(), stalled).await?,
+            Some(content) => {
+                let send = async {
+                    send_more(&self.stream, self.output.bytes()).await?;
+                    content.send(&self.stream).await
+                };
+                timeout(stalled, send).await.map_err(|_| Ended::Stalled)??;
+            }
+        }
         self.shared.buffers.recycle(&mut self.output);
         Ok(())
     }

@@ -10,8 +10,8 @@ use wire::xdr::{Reader, Writer};
 
 use super::filesystem::{Exporter, Filesystem};
 use super::portmap::Ports;
-use super::procedures::{Files, Read};
-use super::{Counters, HandleKey, attributes, mount, portmap};
+use super::procedures::{Files, Read, Rest};
+use super::{Content, Counters, HandleKey, attributes, mount, portmap};
 
 /// How the call came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum Answer<Fs> {
     Reply,
     /// There is nothing to say.
     Silence,
+    /// The reply is in the writer up to its data (which only a connection is given like this).
+    Data(Content<Fs>),
     /// Nothing is in the writer: the reply needs data that is not in memory.
     Wait(PendingRead<Fs>),
 }
@@ -147,7 +149,8 @@ impl<E: Exporter> Dispatcher<E> {
                 out.truncate(start);
                 Answer::Silence
             }
-            Ok(Done::Wait(read)) => {
+            Ok(Done::Rest(Rest::Data(content))) => Answer::Data(content),
+            Ok(Done::Rest(Rest::Wait(read))) => {
                 out.truncate(start);
                 self.counters.reads_from_disk.fetch_add(1, Relaxed);
                 Answer::Wait(PendingRead { xid: call.xid, read })
@@ -182,7 +185,7 @@ impl<E: Exporter> Dispatcher<E> {
             caller,
             credential: &call.credential,
         };
-        Ok(files.answer(&arguments, out).map_or(Done::Reply, Done::Wait))
+        Ok(files.answer(&arguments, out).map_or(Done::Reply, Done::Rest))
     }
 }
 
@@ -190,5 +193,5 @@ impl<E: Exporter> Dispatcher<E> {
 enum Done<Fs> {
     Reply,
     Silence,
-    Wait(Read<Fs>),
+    Rest(Rest<Fs>),
 }

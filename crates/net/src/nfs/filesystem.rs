@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use image::{Attr, DirEntry, Ino, View};
+use image::{Attr, DirEntry, Extent, Ino, View};
 use wire::mount::MountStat;
 
 /// A file system that can be served. [`View`] documents each of these.
@@ -17,6 +17,7 @@ pub trait Filesystem: Send + Sync + 'static {
     fn lookup(&self, dir: Ino, name: &[u8]) -> Option<Ino>;
     fn readdir(&self, dir: Ino, cookie: u64) -> Option<impl Iterator<Item = DirEntry<'_>>>;
     fn readlink(&self, ino: Ino) -> Option<&[u8]>;
+    fn extents(&self, ino: Ino, offset: u64, len: u64) -> impl Iterator<Item = Extent<'_>> + Send;
     fn try_read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<Option<usize>>;
     fn read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 }
@@ -83,6 +84,10 @@ impl Filesystem for View {
 
     fn readlink(&self, ino: Ino) -> Option<&[u8]> {
         Self::readlink(self, ino)
+    }
+
+    fn extents(&self, ino: Ino, offset: u64, len: u64) -> impl Iterator<Item = Extent<'_>> + Send {
+        Self::extents(self, ino, offset, len)
     }
 
     fn try_read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<Option<usize>> {

@@ -11,6 +11,7 @@ mod attributes;
 mod buffers;
 mod clients;
 mod connection;
+mod content;
 mod counters;
 mod dispatch;
 mod export_path;
@@ -25,6 +26,7 @@ mod server;
 mod tcp;
 mod udp;
 
+pub use content::Content;
 pub use counters::Counters;
 pub use dispatch::{Answer, Caller, Dispatcher, PendingRead, Transport};
 pub use filesystem::{Exporter, Filesystem, MountPoint, OwnExport};

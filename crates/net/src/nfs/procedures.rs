@@ -12,7 +12,8 @@ use wire::rpc::Credential;
 use wire::xdr::Writer;
 
 use super::attributes::file_attr;
-use super::dispatch::Caller;
+use super::content::{self, Content};
+use super::dispatch::{Caller, Transport};
 use super::filesystem::{Exporter, Filesystem};
 use super::handle::{self, FileHandle};
 use super::{Counters, HandleKey, permission};
@@ -27,6 +28,14 @@ pub(super) struct Files<'a, E> {
     pub(super) counters: &'a Counters,
     pub(super) caller: Caller,
     pub(super) credential: &'a Credential,
+}
+
+/// What a procedure leaves to be done.
+pub(super) enum Rest<Fs> {
+    /// The results are not written: the data is not in memory.
+    Wait(Read<Fs>),
+    /// The results are written up to the data, which is in memory.
+    Data(Content<Fs>),
 }
 
 /// A checked READ: `offset + count` is within the file.
@@ -67,8 +76,8 @@ impl<Fs> Object<Fs> {
 }
 
 impl<E: Exporter> Files<'_, E> {
-    /// Writes the results, or gives back the READ that has to wait, with nothing written.
-    pub(super) fn answer(&self, arguments: &Arguments<'_>, out: &mut Writer) -> Option<Read<E::Fs>> {
+    /// Writes the results, all of them unless there is a rest.
+    pub(super) fn answer(&self, arguments: &Arguments<'_>, out: &mut Writer) -> Option<Rest<E::Fs>> {
         let start = out.len();
         let result = match *arguments {
             Arguments::Null => Ok(()),
@@ -85,7 +94,7 @@ impl<E: Exporter> Files<'_, E> {
             Arguments::ReadLink { link } => self.readlink(link, out),
             Arguments::Read { file, offset, count } => match self.read(file, offset, count, out) {
                 Ok(None) => Ok(()),
-                Ok(wait) => return wait,
+                Ok(rest) => return rest,
                 Err(failure) => Err(failure),
             },
             Arguments::ReadDir { dir, cookie, count, verifier: _ } => self.readdir(dir, cookie, count, out),
@@ -138,7 +147,7 @@ impl<E: Exporter> Files<'_, E> {
         Ok(())
     }
 
-    fn read(&self, file: &[u8], offset: u64, count: u32, out: &mut Writer) -> Result<Option<Read<E::Fs>>, Failure> {
+    fn read(&self, file: &[u8], offset: u64, count: u32, out: &mut Writer) -> Result<Option<Rest<E::Fs>>, Failure> {
         let file = self.open(file)?;
         match file.attr.kind {
             FileKind::Regular => {}
@@ -153,20 +162,22 @@ impl<E: Exporter> Files<'_, E> {
         let read = Read { fs: file.fs, attr: file.attr, offset, count };
         let start = out.len();
         ReadHeader::encode(out, &file.wire, count, read.reaches_end());
+        self.counters.bytes_read.fetch_add(u64::from(count), Relaxed);
+        if self.caller.transport == Transport::Tcp && count >= content::SMALLEST && content::is_cached(&read) {
+            return Ok(Some(Rest::Data(Content { read })));
+        }
         if count > 0 {
             let room = out.room(count as usize);
             match read.fs.try_read_at(read.attr.ino, offset, room) {
                 Ok(Some(length)) if length == count as usize => {}
                 Ok(None) => {
                     out.truncate(start);
-                    self.counters.bytes_read.fetch_add(u64::from(count), Relaxed);
-                    return Ok(Some(read));
+                    return Ok(Some(Rest::Wait(read)));
                 }
                 // An index that promises more than its layers hold is a broken store: an error, not a short file.
                 Ok(Some(_)) | Err(_) => return Err(Failure(Status::Io, Some(file.wire))),
             }
             out.pad(count as usize);
-            self.counters.bytes_read.fetch_add(u64::from(count), Relaxed);
         }
         Ok(None)
     }

@@ -43,7 +43,8 @@ pub(super) async fn serve<E: Exporter>(socket: UdpSocket, shared: Arc<Shared<E>>
         let caller = Caller { ip: *v4.ip(), transport: Transport::Udp };
         reply.clear();
         match shared.dispatcher.answer(caller, &input[..length], &mut reply) {
-            Answer::Silence => {}
+            // Data without a copy is for connections.
+            Answer::Silence | Answer::Data(_) => {}
             Answer::Reply => send(&socket, &shared, reply.bytes(), peer).await,
             Answer::Wait(read) => {
                 waiting.spawn(finish(Arc::clone(&socket), Arc::clone(&shared), read, peer));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use image::{Attr, DirEntry, Ino, View};
+use image::{Attr, DirEntry, Extent, Ino, View};
 use walt_net::nfs::{
     Counters, Exporter, Filesystem, HandleKey, Limits, MountPoint, NfsConfig, NfsServer, NodeExports, OwnExport,
 };
 use walt_net::{Events, Exports};
 use wire::mount::MountStat;
-use wire::nfs3::{Arguments, decode_attributes, decode_read};
+use wire::nfs3::{Arguments, Status, decode_attributes, decode_read};
 use wire::portmap::{self, Mapping};
 use wire::rpc::decode_reply;
 use wire::xdr::Reader;
@@ -170,51 +170,75 @@ fn a_silent_connection_is_closed() {
     assert_eq!(client.server.next(), None);
 }
 
-/// A view of which nothing is in the page cache.
-struct Cold(Arc<View>);
+/// Bytes at the start of a file that a [`Faked`] one may say are a hole.
+const HOLE: u64 = 50_001;
 
-impl Filesystem for Cold {
+/// A view whose content is in another state than a test can bring about.
+struct Faked {
+    view: Arc<View>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Nothing is in the page cache.
+    Cold,
+    /// Each file starts with a hole.
+    Sparse,
+    /// The layers end before the index says so.
+    Cut,
+}
+
+impl Filesystem for Faked {
     fn fsid(&self) -> u64 {
-        self.0.fsid()
+        self.view.fsid()
     }
     fn inode_count(&self) -> u64 {
-        self.0.inode_count()
+        self.view.inode_count()
     }
     fn total_bytes(&self) -> u64 {
-        self.0.total_bytes()
+        self.view.total_bytes()
     }
     fn attr(&self, ino: Ino) -> Option<Attr> {
-        self.0.attr(ino)
+        self.view.attr(ino)
     }
     fn lookup(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
-        self.0.lookup(dir, name)
+        self.view.lookup(dir, name)
     }
     fn readdir(&self, dir: Ino, cookie: u64) -> Option<impl Iterator<Item = DirEntry<'_>>> {
-        self.0.readdir(dir, cookie)
+        self.view.readdir(dir, cookie)
     }
     fn readlink(&self, ino: Ino) -> Option<&[u8]> {
-        self.0.readlink(ino)
+        self.view.readlink(ino)
+    }
+    fn extents(&self, ino: Ino, offset: u64, len: u64) -> impl Iterator<Item = Extent<'_>> + Send {
+        let (hole, len) = match self.state {
+            State::Cold | State::Cut => (0, 0),
+            State::Sparse => (HOLE.saturating_sub(offset).min(len), len),
+        };
+        let hole_extent = (hole > 0).then_some(Extent::Hole { len: hole });
+        hole_extent.into_iter().chain(self.view.extents(ino, offset + hole, len - hole))
     }
     fn try_read_at(&self, _: Ino, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
-        Ok(None)
+        if self.state == State::Cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) }
     }
     fn read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         std::thread::sleep(Duration::from_millis(20));
-        self.0.read_at(ino, offset, buf)
+        self.view.read_at(ino, offset, buf)
     }
 }
 
-struct ColdExports(Arc<Cold>);
+struct FakedExports(Arc<Faked>);
 
-impl Exporter for ColdExports {
-    type Fs = Cold;
+impl Exporter for FakedExports {
+    type Fs = Faked;
 
-    fn filesystem(&self, _: Ipv4Addr, fsid: u64) -> Option<Arc<Cold>> {
+    fn filesystem(&self, _: Ipv4Addr, fsid: u64) -> Option<Arc<Faked>> {
         Some(Arc::clone(&self.0)).filter(|fs| fs.fsid() == fsid)
     }
 
-    fn mount(&self, _: Ipv4Addr, path: &[u8]) -> Result<MountPoint<Cold>, MountStat> {
-        let dir = self.0.0.resolve(path).map_err(|_| MountStat::NotFound)?;
+    fn mount(&self, _: Ipv4Addr, path: &[u8]) -> Result<MountPoint<Faked>, MountStat> {
+        let dir = self.0.view.resolve(path).map_err(|_| MountStat::NotFound)?;
         Ok(MountPoint { fs: Arc::clone(&self.0), dir })
     }
 
@@ -223,11 +247,43 @@ impl Exporter for ColdExports {
     }
 }
 
+fn run_faked(image: &Image, state: State) -> Running {
+    let exporter = FakedExports(Arc::new(Faked { view: Arc::clone(&image.view), state }));
+    start(Limits::default(), exporter, Arc::default())
+}
+
+#[test]
+fn holes_are_sent_as_zeros() {
+    let image = sample();
+    let server = run_faked(&image, State::Sparse);
+    let mut client = Client::new(Connection::open(server.nfs));
+    let root = client.mount("/").unwrap();
+    let file = client.walk(&root, "big");
+    let mut content = big();
+    content[..HOLE as usize].fill(0);
+    for (offset, count) in [(0, 1 << 20), (1, 40_003), (40_000, 40_000), (1 << 20, 1 << 20)] {
+        let (data, _) = client.read(&file, offset as u64, count as u32).unwrap();
+        assert!(data == content[offset..offset + count], "{count} bytes at {offset}");
+    }
+}
+
+#[test]
+fn a_damaged_layer_is_an_error_and_not_a_short_file() {
+    let image = sample();
+    let server = run_faked(&image, State::Cut);
+    let mut client = Client::new(Connection::open(server.nfs));
+    let root = client.mount("/").unwrap();
+    let file = client.walk(&root, "big");
+    for count in [100, 1 << 20] {
+        assert_eq!(client.read(&file, 0, count).unwrap_err(), Status::Io as u32);
+    }
+    assert!(client.getattr(&file).is_ok());
+}
+
 #[test]
 fn reads_from_disk_are_answered_later_and_metadata_does_not_wait() {
     let image = sample();
-    let exporter = ColdExports(Arc::new(Cold(Arc::clone(&image.view))));
-    let server = start(Limits::default(), exporter, Arc::default());
+    let server = run_faked(&image, State::Cold);
     let mut client = Client::new(Connection::open(server.nfs));
     let root = client.mount("/").unwrap();
     let (file, content) = (client.walk(&root, "big"), big());
@@ -304,8 +360,7 @@ fn everything_is_served_over_udp_too() {
 #[test]
 fn reads_from_disk_over_udp() {
     let image = sample();
-    let exporter = ColdExports(Arc::new(Cold(Arc::clone(&image.view))));
-    let server = start(Limits::default(), exporter, Arc::default());
+    let server = run_faked(&image, State::Cold);
     let mut client = datagrams(server.nfs);
     let root = client.mount("/").unwrap();
     let file = client.walk(&root, "big");
