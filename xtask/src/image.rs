@@ -74,8 +74,8 @@ impl Recipe {
     }
 }
 
-/// Builds `recipe`, or finds it in the cache.
-pub(crate) fn build(recipe: Recipe) -> Result<Built> {
+/// Builds `recipe`, or finds it in the cache. `agent` is the program of the nodes, for an image with our initramfs.
+pub(crate) fn build(recipe: Recipe, agent: &Path) -> Result<Built> {
     let cache = cache_directory()?;
     let source = crate::repository().join("images").join(recipe.directory());
     // Two runs that need the same image build it once.
@@ -85,12 +85,14 @@ pub(crate) fn build(recipe: Recipe) -> Result<Built> {
         Recipe::DebianPc => debian::base_layer(&source, &cache)?,
         Recipe::TinyPc => tiny::base_layer(&source, &cache)?,
     };
-    let top = recipe_layer(&source, &cache)?;
-    archive(&recipe.description(), vec![base, top], &cache)
+    let mut layers = vec![base, recipe_layer(&source, &cache)?];
+    if recipe == Recipe::TinyPc {
+        layers.push(tiny::initramfs_layer(&layers[0], agent, &cache)?);
+    }
+    archive(&recipe.description(), layers, &cache)
 }
 
 /// `from` with one more layer that holds `files` (path below the root, content), under another name.
-#[expect(dead_code, reason = "the tests that switch images come next")]
 pub(crate) fn derive(from: &Built, name: &str, files: &[(&str, &str)]) -> Result<Built> {
     let cache = cache_directory()?;
     let mut key = Key::new("derived layer");

@@ -1,7 +1,9 @@
 //! Developer commands: everything that would otherwise be a long shell script. Called through the entry script `x`.
 
 mod bench;
+mod e2e;
 mod image;
+mod programs;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,10 +35,15 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["image", "build", name] | ["image", name] => {
-            let built = image::build(image::Recipe::parse(name)?)?;
+            let built = image::build(image::Recipe::parse(name)?, &programs::agent()?)?;
             println!("{} is {}", built.name, built.archive.display());
             Ok(ExitCode::SUCCESS)
         }
+        ["e2e", "--list"] | ["e2e"] => {
+            e2e::list();
+            Ok(ExitCode::SUCCESS)
+        }
+        ["e2e", name] => e2e::run(name),
         ["bench", name, options @ ..] => bench::run(name, options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
@@ -53,5 +60,10 @@ fn repository() -> PathBuf {
 
 /// Where labs put their consoles, logs and state.
 fn lab_directory() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from).join("lab")
+    target_directory().join("lab")
+}
+
+/// Where cargo puts what it builds.
+fn target_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }

@@ -8,9 +8,11 @@ use anyhow::Result;
 use testbed::lab::{Entered, Lab, enter};
 
 use crate::image::{Recipe, build};
+use crate::programs::Profile;
 
 pub(super) fn run(_options: &[&str]) -> Result<ExitCode> {
-    let image = build(Recipe::DebianPc)?;
+    let programs = crate::programs::build(Profile::Release)?;
+    let image = build(Recipe::DebianPc, &programs.agent)?;
     let lab: Lab = match enter("bench-boot", &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

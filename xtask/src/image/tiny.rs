@@ -3,18 +3,19 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use boot::initramfs::{self, Modules};
 use testbed::process::{run, run_words};
 
-use super::oci::{EPOCH, Layer};
+use super::oci::Layer;
 use super::{Key, Scratch, lines_of};
 
 /// Raise it when this file changes what it makes.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
-/// The packages of the recipe at `source`, and the initramfs made of them, as a layer.
+/// The packages of the recipe at `source` as a layer.
 pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
     let read = |name: &str| fs::read_to_string(source.join(name)).with_context(|| format!("cannot read {name}"));
     let (packages, modules) = (read("packages")?, read("modules")?);
@@ -22,7 +23,6 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
     for part in [VERSION, &packages, &modules] {
         key.add(part.as_bytes());
     }
-    key.add_tree(&source.join("initramfs"))?;
     let stem = key.stem(cache, "tiny");
     if let Some(layer) = Layer::cached(&stem) {
         return Ok(layer);
@@ -37,7 +37,8 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
     {
         let _ = fs::remove_dir_all(tree.join(junk));
     }
-    let release = keep_modules(&tree, &lines_of(&modules).collect::<Vec<_>>())?;
+    let wanted: Vec<&str> = lines_of(&modules).chain(initramfs::PC_MODULES).collect();
+    let release = keep_modules(&tree, &wanted)?;
     busybox_names(&tree)?;
     for (directory, mode) in [
         ("dev", 0o755),
@@ -60,7 +61,6 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
     for left in [format!("boot/System.map-{release}"), format!("boot/config-{release}")] {
         let _ = fs::remove_file(tree.join(left));
     }
-    write_initramfs(source, &tree, &modules, &work.path().join("initramfs"), &boot.join("initrd"))?;
     Layer::from_tree(&tree, &stem)
 }
 
@@ -135,30 +135,26 @@ fn busybox_names(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The small system that mounts the root: busybox, the recipe's `initramfs/`, and the modules.
-fn write_initramfs(source: &Path, tree: &Path, modules: &str, work: &Path, out: &Path) -> Result<()> {
-    let bin = work.join("bin");
-    for directory in [bin.clone(), work.join("etc"), work.join("lib")] {
-        fs::create_dir_all(directory)?;
+/// Our own initramfs, made of the agent and the modules in the layer `base`, as a layer.
+pub(super) fn initramfs_layer(base: &Layer, agent: &Path, cache: &Path) -> Result<Layer> {
+    let agent = fs::read(agent).with_context(|| format!("cannot read the agent {agent:?}"))?;
+    let mut key = Key::new("tiny initramfs");
+    key.add(VERSION.as_bytes());
+    key.add(base.digest.as_bytes());
+    key.add(&agent);
+    let stem = key.stem(cache, "initramfs");
+    if let Some(layer) = Layer::cached(&stem) {
+        return Ok(layer);
     }
-    fs::copy(tree.join("bin/busybox"), bin.join("busybox"))?;
-    for name in run(Command::new(bin.join("busybox")).arg("--list"))?.lines() {
-        if name != "busybox" {
-            symlink("busybox", bin.join(name))?;
-        }
-    }
-    run(Command::new("cp").arg("-a").arg(tree.join("lib/modules")).arg(work.join("lib/")))?;
-    fs::write(work.join("etc/modules"), lines_of(modules).collect::<Vec<_>>().join("\n"))?;
-    run(Command::new("cp").arg("-a").arg(source.join("initramfs/.")).arg(work))?;
-    run(Command::new("find")
-        .arg(work)
-        .args(["-exec", "touch", "-h", "-d"])
-        .arg(format!("@{EPOCH}"))
-        .args(["{}", "+"]))?;
-    let script = "find . | LC_ALL=C sort | cpio --quiet --reproducible -R 0:0 -o -H newc | gzip -9n";
-    let file = fs::File::create(out).with_context(|| format!("cannot create {out:?}"))?;
-    let status =
-        Command::new("sh").args(["-c", script]).current_dir(work).stdin(Stdio::null()).stdout(file).status()?;
-    anyhow::ensure!(status.success(), "packing the initramfs failed");
-    Ok(())
+    let work = Scratch::new(&stem)?;
+    run(Command::new("tar").arg("-xzf").arg(&base.blob).arg("-C").arg(work.path()).arg("./lib/modules"))?;
+    let modules = work.path().join("lib/modules");
+    let release = fs::read_dir(&modules)?.next().context("the base layer has no modules")??.path();
+    let archive = initramfs::for_node(&agent, &Modules::open(&release)?, &initramfs::PC_MODULES)?;
+    let tree = work.path().join("tree");
+    let directory = tree.join("boot/pc-x86-64");
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("initrd.cpio"), archive)?;
+    run(Command::new("zstd").args(["--quiet", "-19", "--rm", "-o"]).arg(directory.join("initrd")).arg(directory.join("initrd.cpio")))?;
+    Layer::from_tree(&tree, &stem)
 }

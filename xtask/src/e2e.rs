@@ -1,0 +1,102 @@
+//! `x e2e`: whole boots of real firmware and real images in QEMU, against our server.
+
+mod pc_bios;
+mod pc_dnsmasq;
+mod pc_image_arrives_late;
+mod pc_image_switch;
+mod pc_isc_dhcpd;
+mod pc_server_gone;
+mod pc_server_restart;
+mod pc_tiny_busybox_init;
+mod pc_two_nodes;
+mod pc_uefi;
+mod pc_uefi_http;
+mod stage;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use testbed::lab::{Entered, enter};
+
+use crate::programs::{Profile, build};
+use stage::Stage;
+
+/// One story that a user could tell.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    what: &'static str,
+    run: fn(&mut Stage<'_>) -> Result<()>,
+}
+
+/// All of them, the longest first: two run at a time, and the last to start should be short.
+pub(crate) const SCENARIOS: [Scenario; 11] = [
+    Scenario {
+        name: "pc-bios",
+        what: "Debian with systemd on a BIOS PC: union, services, clock, watchdog, reboot",
+        run: pc_bios::run,
+    },
+    Scenario { name: "pc-uefi", what: "Debian on a UEFI PC, by the firmware's own PXE", run: pc_uefi::run },
+    Scenario {
+        name: "pc-server-gone",
+        what: "the server stays away: the watchdog reboots the node after its grace time",
+        run: pc_server_gone::run,
+    },
+    Scenario {
+        name: "pc-image-switch",
+        what: "another image for a node while the old one is in use",
+        run: pc_image_switch::run,
+    },
+    Scenario { name: "pc-uefi-http", what: "a UEFI PC that boots over HTTP", run: pc_uefi_http::run },
+    Scenario {
+        name: "pc-image-arrives-late",
+        what: "the first pull takes long: the node reboots until its image is there",
+        run: pc_image_arrives_late::run,
+    },
+    Scenario { name: "pc-two-nodes", what: "two images at once; neither node mounts the other's", run: pc_two_nodes::run },
+    Scenario {
+        name: "pc-server-restart",
+        what: "the server is killed and started again under a node that keeps reading",
+        run: pc_server_restart::run,
+    },
+    Scenario { name: "pc-isc-dhcpd", what: "addresses by ISC's dhcpd, the rest by us", run: pc_isc_dhcpd::run },
+    Scenario { name: "pc-dnsmasq", what: "addresses by dnsmasq, the rest by us", run: pc_dnsmasq::run },
+    Scenario {
+        name: "pc-tiny-busybox-init",
+        what: "an image without systemd, through our own initramfs",
+        run: pc_tiny_busybox_init::run,
+    },
+];
+
+/// Prints the names.
+pub(crate) fn list() {
+    for scenario in &SCENARIOS {
+        println!("{:24} {}", scenario.name, scenario.what);
+    }
+}
+
+/// Runs one scenario.
+pub(crate) fn run(name: &str) -> Result<ExitCode> {
+    let scenario = SCENARIOS
+        .iter()
+        .find(|scenario| scenario.name == name)
+        .with_context(|| format!("no scenario is called {name:?}; ./x e2e --list names them"))?;
+    let programs = build(Profile::Test)?;
+    let images = stage::Images::build(&programs)?;
+    let lab = match enter(name, &crate::lab_directory())? {
+        Entered::Outside(code) => return Ok(code),
+        Entered::Inside(lab) => lab,
+    };
+    println!("{name}: {}", scenario.what);
+    let mut stage = Stage::new(&lab, programs, images);
+    match (scenario.run)(&mut stage) {
+        Ok(()) => {
+            println!("{name}: passed, {} checks", stage.checks());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            stage.tell_what_happened();
+            println!("{name}: FAILED: {error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

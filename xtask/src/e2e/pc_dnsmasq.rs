@@ -1,0 +1,24 @@
+//! dnsmasq gives the addresses and tells us of each lease; everything else is ours.
+
+use std::fs;
+
+use anyhow::Result;
+use testbed::machine::Spec;
+use testbed::peers::Dnsmasq;
+
+use super::pc_isc_dhcpd::shipped;
+use super::stage::{Stage, TINY_BOOT};
+
+const MAC: &str = "52:54:00:d5:3a:01";
+
+pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
+    let image = stage.images.tiny.clone();
+    let reference = stage.push(&image)?;
+    stage.start_daemon(&reference, "[dhcp]\nmode = \"external\"")?;
+    let _dnsmasq = Dnsmasq::start(stage.lab, &shipped(stage, "dnsmasq.conf")?)?;
+    stage.switch_on(&Spec::new("pc-dnsmasq", MAC))?;
+    let booted = stage.wait_until_booted(MAC, TINY_BOOT)?;
+    let log = fs::read_to_string(stage.lab.logs().join("dnsmasq.log"))?;
+    let acknowledged = log.lines().any(|line| line.contains("DHCPACK") && line.contains(&booted.node.ip));
+    stage.check("dnsmasq gave it its address", acknowledged, &booted.node.ip)
+}
