@@ -1,20 +1,34 @@
 //! Developer commands: everything that would otherwise be a long shell script. Called through the entry script `x`.
 
 mod bench;
+mod check;
+mod demo;
 mod e2e;
+mod fuzz;
 mod image;
 mod programs;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const HELP: &str = "\
 usage: ./x COMMAND
 
-  image NAME              build an image of images/: debian-pc, tiny-pc
+  demo                      a PC boots Debian over the network, before your eyes
+  test [--quick]            everything that must hold; --quick leaves out machines and fuzzing
+  e2e [--list | NAME]       one whole boot, with its checks
+  bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
+  image NAME                build an image of images/: debian-pc, tiny-pc
+  fuzz [--seconds N]        each fuzz target, for 300 s or as long as you say
+  check                     formatting, lints, documentation, shipped configurations
+  help                      this
+
+Whatever boots machines runs in a network of its own, with root's rights, and leaves nothing behind.
+The variable WALT_CACHE names the directory for built images (/var/cache/walt-lab).
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +53,12 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             println!("{} is {}", built.name, built.archive.display());
             Ok(ExitCode::SUCCESS)
         }
+        ["demo"] => demo::run(),
+        ["test"] | ["test", "--all"] => test::run(false),
+        ["test", "--quick"] => test::run(true),
+        ["check"] => check::run(),
+        ["fuzz"] => fuzz::run_all(300),
+        ["fuzz", "--seconds", seconds] => fuzz::run_all(seconds.parse().context("--seconds wants a number")?),
         ["e2e", "--list"] | ["e2e"] => {
             e2e::list();
             Ok(ExitCode::SUCCESS)

@@ -90,6 +90,11 @@ impl Daemon {
         &self.state
     }
 
+    /// The private key that opens its nodes.
+    pub fn key(&self) -> PathBuf {
+        self.state.join("keys/id_ecdsa")
+    }
+
     /// The last lines it has logged.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
@@ -175,6 +180,6 @@ impl Daemon {
     /// When the node has no address that can be read.
     pub fn ssh(&self, node: &api::Node) -> Result<Ssh> {
         let address = node.ip.parse().with_context(|| format!("{:?} is no address", node.ip))?;
-        Ok(Ssh::new(address, &self.state.join("keys/id_ecdsa"), &self.state.join("lab-known-hosts")))
+        Ok(Ssh::new(address, &self.key(), &self.state.join("lab-known-hosts")))
     }
 }

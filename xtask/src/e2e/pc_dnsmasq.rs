@@ -1,6 +1,7 @@
 //! dnsmasq gives the addresses and tells us of each lease; everything else is ours.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
 use testbed::machine::Spec;
@@ -15,7 +16,10 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let image = stage.images.tiny.clone();
     let reference = stage.push(&image)?;
     stage.start_daemon(&reference, "[dhcp]\nmode = \"external\"")?;
-    let _dnsmasq = Dnsmasq::start(stage.lab, &shipped(stage, "dnsmasq.conf")?)?;
+    let script = stage.lab.write("dnsmasq-lease", &shipped(stage, "dnsmasq-lease")?)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let configuration = shipped(stage, "dnsmasq.conf")?.replace("/usr/share/walt/dnsmasq-lease", &script.display().to_string());
+    let _dnsmasq = Dnsmasq::start(stage.lab, &configuration)?;
     stage.switch_on(&Spec::new("pc-dnsmasq", MAC))?;
     let booted = stage.wait_until_booted(MAC, TINY_BOOT)?;
     let log = fs::read_to_string(stage.lab.logs().join("dnsmasq.log"))?;

@@ -18,17 +18,16 @@ use crate::image::Built;
 const MAC: &str = "52:54:00:00:00:77";
 const NODE: [u8; 4] = [192, 168, 152, 77];
 
-/// What a site needs that boots this image without us.
+/// What a site needs that boots this image without us: its tree, unpacked, with keys, and what its TFTP server serves.
 pub(super) struct Site {
     tree: PathBuf,
+    tftp: PathBuf,
     key: PathBuf,
-    _dnsmasq: Dnsmasq,
-    _ganesha: Ganesha,
 }
 
 impl Site {
-    /// Unpacks the image, gives it ssh keys, and starts the two servers.
-    pub(super) fn prepare(lab: &Lab, image: &Built) -> Result<Self> {
+    /// Unpacks the image and gives it ssh keys.
+    pub(super) fn unpack(lab: &Lab, image: &Built) -> Result<Self> {
         let tree = lab.state().join("tree");
         image.unpack(&tree)?;
         let key = lab.state().join("client-key");
@@ -43,30 +42,19 @@ impl Site {
             fs::copy(tree.join(path), tftp.join(name)).with_context(|| format!("the image has no /{path}"))?;
         }
         fs::write(tftp.join("start.ipxe"), script(&tree))?;
-        let dnsmasq = Dnsmasq::start(lab, &configuration(&tftp))?;
-        let ganesha = Ganesha::start(lab, &tree)?;
-        Ok(Self { tree, key, _dnsmasq: dnsmasq, _ganesha: ganesha })
+        Ok(Self { tree, tftp, key })
     }
 
-    /// Boots the PC once; seconds from power-on to the greeting of its ssh server.
-    pub(super) fn boot(&mut self, lab: &Lab) -> Result<f64> {
-        let mut machine = Machine::switch_on(lab, &Spec::new("peers", MAC))?;
-        let known = self.key.with_extension("known");
-        let ssh = Ssh::new(IpAddr::from(NODE), &self.key, &known);
-        let step = |machine: &mut Machine, text: &str| -> Result<()> {
-            machine.wait_for(text, Duration::from_secs(180))?;
-            eprintln!("{:6.1} s  {text}", machine.switched_on.elapsed().as_secs_f64());
-            Ok(())
-        };
-        step(&mut machine, "start.ipxe... ok")?;
-        step(&mut machine, "Linux version")?;
-        step(&mut machine, "Loading, please wait")?;
-        step(&mut machine, "Welcome to")?;
-        let ready = ssh.wait_for_greeting(Duration::from_secs(240), || Ok(()))?;
+    /// Starts the two servers and boots the PC once; seconds from power-on to the greeting of its ssh server.
+    pub(super) fn boot(&self, lab: &Lab, run: usize) -> Result<f64> {
+        let _dnsmasq = Dnsmasq::start(lab, &configuration(&self.tftp))?;
+        let _ganesha = Ganesha::start(lab, &self.tree)?;
+        let machine = Machine::switch_on(lab, &Spec::new(&format!("peers-{run}"), MAC))?;
+        let ssh = Ssh::new(IpAddr::from(NODE), &self.key, &self.key.with_extension("known"));
+        let ready = ssh.wait_for_greeting(Duration::from_secs(600), || Ok(()))?;
         let seconds = ready.duration_since(machine.switched_on).as_secs_f64();
-        let root = ssh.run("findmnt -n -o FSTYPE,SOURCE /; systemctl --failed --no-legend; systemd-analyze; systemd-analyze blame | head -30")?;
-        eprintln!("{root}");
-        anyhow::ensure!(root.starts_with("nfs"), "the root is not on NFS: {root}");
+        let root = ssh.run("findmnt -n -o FSTYPE /")?;
+        anyhow::ensure!(root.trim() == "nfs", "the root is not on NFS: {root}");
         // What this boot wrote must not help the next one.
         fs::write(self.tree.join("etc/machine-id"), "")?;
         Ok(seconds)

@@ -1,0 +1,165 @@
+//! `x test`: all that must hold, in one command.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::e2e::{SCENARIOS, Scenario};
+use crate::image::{self, Recipe};
+use crate::programs::{Profile, build, cargo};
+use crate::{check, fuzz};
+
+/// How many scenarios run at the same time: each keeps one processor busy with its machine.
+const AT_ONCE: usize = 2;
+
+/// Time for each fuzz target, in seconds: enough to see that it runs and that the corpus passes.
+const FUZZ_SECONDS: u32 = 20;
+
+/// What has been counted so far.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                println!("{name}: FAILED: {error:#}");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Runs everything; fails if anything has. `--quick` leaves out what boots machines and fuzzes.
+pub(crate) fn run(quick: bool) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    timed("checks", || {
+        tally.add("check", check::run().map(drop));
+        Ok(())
+    })?;
+    timed("unit, integration and documentation tests", || cargo_tests(&mut tally))?;
+    if !quick {
+        timed("end-to-end tests", || scenarios(&mut tally))?;
+        timed("fuzz targets", || fuzz_targets(&mut tally))?;
+    }
+    for name in &tally.failed {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed.len());
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn timed(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    println!("\n=== {what}");
+    let result = work();
+    println!("=== {what}: {:.0} s", start.elapsed().as_secs_f64());
+    result
+}
+
+/// `cargo test` of the whole workspace, shown as it goes; each test counts.
+fn cargo_tests(tally: &mut Tally) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast", "--", "--format=pretty"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let mut counted = 0;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if line.starts_with("test result:") || line.contains("FAILED") || line.contains("panicked") {
+            println!("{line}");
+        }
+        match test_outcome(&line) {
+            Some((_, true)) => counted += 1,
+            Some((name, false)) => tally.failed.push(name.to_owned()),
+            None => {}
+        }
+    }
+    tally.passed += counted;
+    let status = child.wait()?;
+    if !status.success() && tally.failed.is_empty() {
+        tally.failed.push(format!("cargo test ({status})"));
+    }
+    Ok(())
+}
+
+/// The name of a test and whether it passed, from a line such as `test a::b ... ok`.
+fn test_outcome(line: &str) -> Option<(&str, bool)> {
+    let (name, outcome) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    match outcome.split_whitespace().next()? {
+        "ok" => Some((name, true)),
+        "FAILED" => Some((name, false)),
+        _ => None,
+    }
+}
+
+/// Every scenario, as a process of its own, a few at a time. What each printed is shown when it has ended.
+fn scenarios(tally: &mut Tally) -> Result<()> {
+    // Once, before they start and want them all at the same time.
+    let programs = build(Profile::Test)?;
+    for recipe in [Recipe::TinyPc, Recipe::DebianPc] {
+        image::build(recipe, &programs.agent)?;
+    }
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(scenario) = SCENARIOS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = run_scenario(scenario);
+                    if let Ok(mut results) = results.lock() {
+                        results.push((scenario.name, result));
+                    }
+                }
+            });
+        }
+    });
+    for (name, result) in results.into_inner().unwrap_or_default() {
+        tally.add(name, result);
+    }
+    Ok(())
+}
+
+fn run_scenario(scenario: &Scenario) -> Result<()> {
+    let start = Instant::now();
+    let output = Command::new(std::env::current_exe()?)
+        .args(["e2e", scenario.name])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start a scenario")?;
+    print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{}: {:.0} s", scenario.name, start.elapsed().as_secs_f64());
+    anyhow::ensure!(output.status.success(), "ended with {}", output.status);
+    Ok(())
+}
+
+fn fuzz_targets(tally: &mut Tally) -> Result<()> {
+    fuzz::prepare()?;
+    for target in fuzz::targets()? {
+        tally.add(&format!("fuzz {target}"), fuzz::run_one(&target, FUZZ_SECONDS));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_cargo_test_is_a_test_or_nothing() {
+        assert_eq!(test_outcome("test a::b ... ok"), Some(("a::b", true)));
+        assert_eq!(test_outcome("test a::b ... FAILED"), Some(("a::b", false)));
+        assert_eq!(test_outcome("test src/lib.rs - run (line 3) ... ok"), Some(("src/lib.rs - run (line 3)", true)));
+        assert_eq!(test_outcome("test a::b ... ignored, slow"), None);
+        assert_eq!(test_outcome("test result: ok. 3 passed; 0 failed"), None);
+    }
+}
