@@ -57,7 +57,7 @@ fn agent_is_small_and_static() -> Result<()> {
 /// The daemon itself reads each configuration that we ship.
 fn shipped_configurations() -> Result<()> {
     let programs = build(Profile::Test)?;
-    for entry in std::fs::read_dir(crate::repository().join("contrib"))? {
+    for entry in std::fs::read_dir(crate::repository().join("docs"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             println!("check: {}", path.display());

@@ -16,10 +16,12 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let image = stage.images.tiny.clone();
     let reference = stage.push(&image)?;
     stage.start_daemon(&reference, "[dhcp]\nmode = \"external\"")?;
-    let script = stage.lab.write("dnsmasq-lease", &shipped(stage, "dnsmasq-lease")?)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    let configuration = shipped(stage, "dnsmasq.conf")?.replace("/usr/share/walt/dnsmasq-lease", &script.display().to_string());
-    let _dnsmasq = Dnsmasq::start(stage.lab, &configuration)?;
+    // The script finds walt-dhcp-event by a variable where it is not installed.
+    let event = stage.programs().directory.join("walt-dhcp-event");
+    let script = crate::repository().join("docs/external-dhcp/dnsmasq-lease");
+    let hook = stage.lab.write("lease", &format!("#!/bin/sh\nWALT_DHCP_EVENT={} exec {} \"$@\"\n", event.display(), script.display()))?;
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
+    let _dnsmasq = Dnsmasq::start(stage.lab, &shipped("dnsmasq.conf", &hook)?)?;
     stage.switch_on(&Spec::new("pc-dnsmasq", MAC))?;
     let booted = stage.wait_until_booted(MAC, TINY_BOOT)?;
     let log = fs::read_to_string(stage.lab.logs().join("dnsmasq.log"))?;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use testbed::lab::{Lab, SERVER};
+use testbed::lab::{BRIDGE, Lab, SERVER};
 use testbed::machine::{Machine, Spec};
 use testbed::peers::{Dnsmasq, Ganesha};
 use testbed::process::run;
@@ -82,7 +82,11 @@ fn script(tree: &Path) -> String {
 
 fn configuration(tftp: &Path) -> String {
     format!(
-        "dhcp-range=192.168.152.70,192.168.152.80,1h\n\
+        "interface={BRIDGE}\n\
+         bind-interfaces\n\
+         port=0\n\
+         no-ping\n\
+         dhcp-range=192.168.152.70,192.168.152.80,1h\n\
          dhcp-host={MAC},192.168.152.77\n\
          dhcp-authoritative\n\
          enable-tftp\n\
