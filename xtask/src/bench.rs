@@ -82,7 +82,8 @@ fn report(name: &str, peer: &str, figures: &[Figure], details: &serde_json::Valu
     let directory = crate::target_directory().join("bench");
     fs::create_dir_all(&directory)?;
     let path = directory.join(format!("{name}.json"));
-    let text = serde_json::to_string_pretty(&json!({"bench": name, "peer": peer, "figures": rows, "details": details}))?;
+    let text =
+        serde_json::to_string_pretty(&json!({"bench": name, "peer": peer, "figures": rows, "details": details}))?;
     fs::write(&path, text).with_context(|| format!("cannot write {path:?}"))?;
     println!("\nall figures: {}", path.display());
     Ok(if figures.iter().all(Figure::kept) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -62,7 +62,9 @@ fn shipped_configurations() -> Result<()> {
         if path.extension().is_some_and(|extension| extension == "toml") {
             println!("check: {}", path.display());
             run_shown(
-                Command::new(programs.directory.join("walt-server-daemon")).args(["--check-config", "--config"]).arg(&path),
+                Command::new(programs.directory.join("walt-server-daemon"))
+                    .args(["--check-config", "--config"])
+                    .arg(&path),
             )?;
         }
     }

@@ -52,7 +52,11 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         what: "the first pull takes long: the node reboots until its image is there",
         run: pc_image_arrives_late::run,
     },
-    Scenario { name: "pc-two-nodes", what: "two images at once; neither node mounts the other's", run: pc_two_nodes::run },
+    Scenario {
+        name: "pc-two-nodes",
+        what: "two images at once; neither node mounts the other's",
+        run: pc_two_nodes::run,
+    },
     Scenario {
         name: "pc-server-restart",
         what: "the server is killed and started again under a node that keeps reading",

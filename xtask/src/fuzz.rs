@@ -61,6 +61,10 @@ pub(crate) fn run_one(target: &str, seconds: u32) -> Result<()> {
     if kept.exists() {
         command.arg(&kept);
     }
-    command.arg("--").arg(format!("-max_total_time={seconds}")).args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+    command.arg("--").arg(format!("-max_total_time={seconds}")).args([
+        "-timeout=10",
+        "-rss_limit_mb=2048",
+        "-print_final_stats=1",
+    ]);
     run(&mut command).map(drop)
 }

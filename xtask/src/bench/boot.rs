@@ -28,7 +28,10 @@ pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     for run in 0..=runs {
         let (mine, steps) = ours::boot(&lab, &programs, &registry, run)?;
         let theirs = unpacked.boot(&lab, run)?;
-        println!("run {run}: ours {mine:.1} s, dnsmasq + nfs-ganesha {theirs:.1} s{}", if run == 0 { " (not counted)" } else { "" });
+        println!(
+            "run {run}: ours {mine:.1} s, dnsmasq + nfs-ganesha {theirs:.1} s{}",
+            if run == 0 { " (not counted)" } else { "" }
+        );
         if run > 0 {
             ours.push(mine);
             peers.push(theirs);

@@ -56,7 +56,16 @@ fn measure_ganesha(lab: &Lab, tree: &Path) -> Result<Value> {
 
 fn load(label: &str, path: &str, mount_port: u16) -> Result<Value> {
     let mut command = example("nfs-load");
-    command.args(["--server", &SERVER.to_string(), "--path", path, "--mount-port", &mount_port.to_string(), "--label", label]);
+    command.args([
+        "--server",
+        &SERVER.to_string(),
+        "--path",
+        path,
+        "--mount-port",
+        &mount_port.to_string(),
+        "--label",
+        label,
+    ]);
     let text = run_program(&mut command)?;
     serde_json::from_str(&text).with_context(|| format!("nfs-load printed {text:?}"))
 }

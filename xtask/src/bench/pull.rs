@@ -33,7 +33,10 @@ pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     for run in 0..=runs {
         let mine = pull(&lab, &reference)?;
         let theirs = copy_and_unpack(&lab, &reference)?;
-        println!("run {run}: ours {mine:.2} s, skopeo + umoci {theirs:.2} s{}", if run == 0 { " (not counted)" } else { "" });
+        println!(
+            "run {run}: ours {mine:.2} s, skopeo + umoci {theirs:.2} s{}",
+            if run == 0 { " (not counted)" } else { "" }
+        );
         if run > 0 {
             ours.push(mine);
             peers.push(theirs);
@@ -64,7 +67,9 @@ fn copy_and_unpack(lab: &Lab, reference: &str) -> Result<f64> {
             .arg(format!("docker://{reference}"))
             .arg(format!("oci:{}:image", layout.display())),
     )?;
-    run_program(Command::new("umoci").args(["unpack", "--image"]).arg(format!("{}:image", layout.display())).arg(&bundle))?;
+    run_program(
+        Command::new("umoci").args(["unpack", "--image"]).arg(format!("{}:image", layout.display())).arg(&bundle),
+    )?;
     let seconds = start.elapsed().as_secs_f64();
     for directory in [layout, bundle] {
         fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {directory:?}"))?;

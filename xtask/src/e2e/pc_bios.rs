@@ -33,9 +33,12 @@ fn union_is_root(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
     stage.check("/ is an overlay", overlay, &root)?;
 
     // The layers are mounted nowhere any more, so each is known by what it does.
-    let upper = ssh.run("echo $(stat -f -c %b*%S / | sed 's/\\*/ /') $(sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo)")?;
+    let upper = ssh.run(
+        "echo $(stat -f -c %b*%S / | sed 's/\\*/ /') $(sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo)",
+    )?;
     let numbers: Vec<u64> = upper.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let half_of_ram = matches!(numbers[..], [blocks, size, ram] if (blocks * size).abs_diff(ram * 512) < ram * 1024 / 20);
+    let half_of_ram =
+        matches!(numbers[..], [blocks, size, ram] if (blocks * size).abs_diff(ram * 512) < ram * 1024 / 20);
     stage.check("its upper layer is a tmpfs: / has half of the machine's memory", half_of_ram, &upper)?;
 
     let reads = "sed -n 's/^proc3 \\([0-9]* \\)\\{7\\}\\([0-9]*\\) \\([0-9]*\\).*/\\2 \\3/p' /proc/net/rpc/nfs";
@@ -45,7 +48,11 @@ fn union_is_root(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
     ))?;
     let numbers: Vec<u64> = counts.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let from_nfs = matches!(numbers[..], [before, _, after, ..] if after > before);
-    stage.check("its lower layer is NFS: a file of the image is read by NFS calls", from_nfs, counts.replace('\n', ", "))?;
+    stage.check(
+        "its lower layer is NFS: a file of the image is read by NFS calls",
+        from_nfs,
+        counts.replace('\n', ", "),
+    )?;
     let kept = matches!(numbers[..], [.., _, written] if written == 0);
     stage.check("what is written stays in RAM: 8 MB written, no NFS WRITE call", kept, counts.replace('\n', ", "))?;
 
@@ -111,7 +118,11 @@ fn watchdog_is_in_ram(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
     )?;
     let shown = held.replace('\n', "; ");
     stage.check("the watchdog runs", held.contains("locked") && held.contains(" /"), "")?;
-    stage.check("the watchdog holds no file on NFS and none of the union", !held.contains("nfs /") && !held.contains("overlay"), shown)?;
+    stage.check(
+        "the watchdog holds no file on NFS and none of the union",
+        !held.contains("nfs /") && !held.contains("overlay"),
+        shown,
+    )?;
     let volumes: Vec<&str> = held.lines().filter(|line| line.starts_with("v3")).collect();
     let devices: Vec<&str> = volumes.iter().filter_map(|line| line.split_whitespace().nth(3)).collect();
     stage.check("the kernel knows the NFS volume", !devices.is_empty(), volumes.join("; "))?;
@@ -131,7 +142,11 @@ fn server_has_the_links(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
     for form in [booted.node.ip.clone(), MAC.replace(':', "-"), booted.node.name.clone(), MAC.to_owned()] {
         let path = nodes.join(&form).join("fs");
         let target = path.canonicalize().with_context(|| format!("{path:?} leads nowhere"))?;
-        stage.check(&format!("nodes/{form}/fs leads to the image"), target == image.canonicalize()?, target.display())?;
+        stage.check(
+            &format!("nodes/{form}/fs leads to the image"),
+            target == image.canonicalize()?,
+            target.display(),
+        )?;
         let script = nodes.join(&form).join("tftp/start.ipxe");
         let size = std::fs::metadata(&script).with_context(|| format!("{script:?} cannot be read"))?.len();
         stage.check(&format!("nodes/{form}/tftp/start.ipxe can be read"), size > 0, format!("{size} bytes"))?;
@@ -145,11 +160,18 @@ fn timeline_is_whole(stage: &mut Stage<'_>, name: &str) -> Result<()> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
     let has = |wanted: &str| names.iter().any(|name| name.contains(wanted));
     for wanted in ["dhcp", "regist", "file", "mount", "union", "clock", "ssh"] {
-        stage.check(&format!("the timeline has a step {wanted:?}"), has(wanted), if has(wanted) { String::new() } else { names.join(" ") })?;
+        stage.check(
+            &format!("the timeline has a step {wanted:?}"),
+            has(wanted),
+            if has(wanted) { String::new() } else { names.join(" ") },
+        )?;
     }
     let in_order = steps.windows(2).all(|pair| pair[0].at_ms <= pair[1].at_ms);
     stage.check("the timeline is in order", in_order, format!("{} steps", steps.len()))?;
-    let failed = steps.iter().filter(|step| step.status == api::StepStatus::Failed).map(|step| format!("{}: {}", step.name, step.detail));
+    let failed = steps
+        .iter()
+        .filter(|step| step.status == api::StepStatus::Failed)
+        .map(|step| format!("{}: {}", step.name, step.detail));
     let failed: Vec<String> = failed.collect();
     stage.check("no step failed", failed.is_empty(), failed.join("; "))
 }

@@ -19,7 +19,10 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     // The script finds walt-dhcp-event by a variable where it is not installed.
     let event = stage.programs().directory.join("walt-dhcp-event");
     let script = crate::repository().join("docs/external-dhcp/dnsmasq-lease");
-    let hook = stage.lab.write("lease", &format!("#!/bin/sh\nWALT_DHCP_EVENT={} exec {} \"$@\"\n", event.display(), script.display()))?;
+    let hook = stage.lab.write(
+        "lease",
+        &format!("#!/bin/sh\nWALT_DHCP_EVENT={} exec {} \"$@\"\n", event.display(), script.display()),
+    )?;
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
     let _dnsmasq = Dnsmasq::start(stage.lab, &shipped("dnsmasq.conf", &hook)?)?;
     stage.switch_on(&Spec::new("pc-dnsmasq", MAC))?;

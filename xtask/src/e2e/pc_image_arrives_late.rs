@@ -27,7 +27,11 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
         _ => false,
     })?;
     let shown = stage.daemon()?.walt(&["node", "show", &told.name])?;
-    stage.check("walt node show says which registry does not answer", shown.contains(Registry::HOST), shown.replace('\n', " | "))?;
+    stage.check(
+        "walt node show says which registry does not answer",
+        shown.contains(Registry::HOST),
+        shown.replace('\n', " | "),
+    )?;
 
     stage.machine(0)?.wait_for("rebooting in", minutes)?;
     stage.machine(0)?.wait_for("iPXE", minutes)?;

@@ -19,7 +19,9 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let image = stage.images.tiny.clone();
     let booted = stage.boot_one(&image, &Spec::new("pc-restart", MAC), TINY_BOOT)?;
     let before = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
-    booted.ssh.run(&format!("echo '{READER}' > /root/reader; : > /root/errors; : > /root/rounds; nohup sh /root/reader > /dev/null 2>&1 &"))?;
+    booted.ssh.run(&format!(
+        "echo '{READER}' > /root/reader; : > /root/errors; : > /root/rounds; nohup sh /root/reader > /dev/null 2>&1 &"
+    ))?;
     wait_for_rounds(stage, &booted.ssh, 1)?;
     for round in 1..=3 {
         stage.daemon()?.kill();
@@ -30,10 +32,15 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     }
     wait_for_rounds(stage, &booted.ssh, 2)?;
     let sums = booted.ssh.run("sort -u /root/rounds | wc -l; cat /root/errors")?;
-    stage.check("each round has read the same, without an error (no ESTALE)", sums.trim() == "1", sums.replace('\n', ", "))?;
+    stage.check(
+        "each round has read the same, without an error (no ESTALE)",
+        sums.trim() == "1",
+        sums.replace('\n', ", "),
+    )?;
     let after = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
     stage.check("the node was not rebooted", before == after, after)?;
-    let node = stage.wait_for_node(MAC, "booted", Duration::from_secs(120), |node| node.state == api::NodeState::Booted)?;
+    let node =
+        stage.wait_for_node(MAC, "booted", Duration::from_secs(120), |node| node.state == api::NodeState::Booted)?;
     stage.check("the server that was started again knows that the node is booted", true, node.name)
 }
 

@@ -20,5 +20,9 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let year = booted.ssh.run("date +%Y")?;
     stage.check("the clock does not say 2001", year.trim().parse::<u32>().is_ok_and(|year| year > 2020), year)?;
     let programs = booted.ssh.run("walt-echo lab hello && . /bin/walt-env && echo $walt_server_ip")?;
-    stage.check("the agent's programs work in a shell without glibc's tools", programs.contains("192.168.152.1"), programs)
+    stage.check(
+        "the agent's programs work in a shell without glibc's tools",
+        programs.contains("192.168.152.1"),
+        programs,
+    )
 }

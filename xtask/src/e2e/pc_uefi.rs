@@ -16,5 +16,9 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     stage.check("UEFI has started a kernel whose init is systemd, on the union", expected, efi.replace('\n', ", "))?;
     let steps = stage.steps(&booted.node.name)?;
     let loader = steps.iter().find(|step| step.detail.contains("snponly.efi") || step.detail.contains("ipxe.efi"));
-    stage.check("the firmware loaded our iPXE by TFTP", loader.is_some(), loader.map(|step| step.detail.clone()).unwrap_or_default())
+    stage.check(
+        "the firmware loaded our iPXE by TFTP",
+        loader.is_some(),
+        loader.map(|step| step.detail.clone()).unwrap_or_default(),
+    )
 }

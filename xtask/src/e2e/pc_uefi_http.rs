@@ -17,6 +17,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let loader = steps.iter().find(|step| step.detail.contains(".efi"));
     let detail = loader.map(|step| format!("{} {}", step.name, step.detail)).unwrap_or_default();
     stage.check("the firmware loaded our iPXE", loader.is_some(), &detail)?;
-    let tftp = steps.iter().filter(|step| format!("{} {}", step.name, step.detail).to_lowercase().contains("tftp")).count();
+    let tftp =
+        steps.iter().filter(|step| format!("{} {}", step.name, step.detail).to_lowercase().contains("tftp")).count();
     stage.check("nothing was loaded by TFTP", tftp == 0, format!("{tftp} steps"))
 }

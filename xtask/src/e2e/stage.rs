@@ -25,7 +25,10 @@ pub(super) struct Images {
 
 impl Images {
     pub(super) fn build(programs: &Programs) -> Result<Self> {
-        Ok(Self { tiny: image::build(Recipe::TinyPc, &programs.agent)?, debian: image::build(Recipe::DebianPc, &programs.agent)? })
+        Ok(Self {
+            tiny: image::build(Recipe::TinyPc, &programs.agent)?,
+            debian: image::build(Recipe::DebianPc, &programs.agent)?,
+        })
     }
 }
 
@@ -128,7 +131,11 @@ impl<'a> Stage<'a> {
         let node = self.wait_for_node(mac, "booted", limit, |node| node.state == api::NodeState::Booted)?;
         let ssh = self.daemon()?.ssh(&node)?;
         let kernel = ssh.run("uname -sr")?;
-        self.check(&format!("{} is booted and its root logs in with the server's key", node.name), kernel.starts_with("Linux"), kernel)?;
+        self.check(
+            &format!("{} is booted and its root logs in with the server's key", node.name),
+            kernel.starts_with("Linux"),
+            kernel,
+        )?;
         Ok(Booted { node, ssh })
     }
 
@@ -178,7 +185,10 @@ impl<'a> Stage<'a> {
         if let Some(daemon) = &self.daemon {
             println!("--- the daemon's log ends with\n{}", daemon.log_tail(60));
             for node in daemon.nodes().into_iter().flatten() {
-                println!("--- {}", daemon.walt(&["node", "trace", &node.name]).unwrap_or_else(|error| format!("{error:#}")));
+                println!(
+                    "--- {}",
+                    daemon.walt(&["node", "trace", &node.name]).unwrap_or_else(|error| format!("{error:#}"))
+                );
             }
         }
     }

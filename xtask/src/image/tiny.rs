@@ -155,6 +155,9 @@ pub(super) fn initramfs_layer(base: &Layer, agent: &Path, cache: &Path) -> Resul
     let directory = tree.join("boot/pc-x86-64");
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("initrd.cpio"), archive)?;
-    run(Command::new("zstd").args(["--quiet", "-19", "--rm", "-o"]).arg(directory.join("initrd")).arg(directory.join("initrd.cpio")))?;
+    run(Command::new("zstd")
+        .args(["--quiet", "-19", "--rm", "-o"])
+        .arg(directory.join("initrd"))
+        .arg(directory.join("initrd.cpio")))?;
     Layer::from_tree(&tree, &stem)
 }
