@@ -36,15 +36,15 @@ impl Root {
     /// The agent as it is on a node: static, for it runs where no library is.
     fn install_agent(&self) {
         let out = Path::new(env!("CARGO_BIN_EXE_walt-node")).ancestors().nth(2).unwrap();
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "walt-node", "--target", "x86_64-unknown-linux-musl"])
-            .args(["--profile", "agent", "--target-dir"])
-            .arg(out)
-            .status()
-            .unwrap();
-        assert!(status.success(), "the static agent can't be built: rustup target add x86_64-unknown-linux-musl");
-        let agent = out.join("x86_64-unknown-linux-musl/agent/walt-node");
-        fs::copy(agent, self.0.join("bin/walt-init")).unwrap();
+        // The second for a machine whose toolchain lacks the first.
+        let ways = [("x86_64-unknown-linux-musl", ""), ("x86_64-unknown-linux-gnu", "-C target-feature=+crt-static")];
+        let built = ways.into_iter().find(|(target, flags)| {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["build", "--quiet", "--package", "walt-node", "--profile", "agent", "--target", target]);
+            cargo.arg("--target-dir").arg(out).env("RUSTFLAGS", flags).status().unwrap().success()
+        });
+        let (target, _) = built.expect("the static agent can be built");
+        fs::copy(out.join(target).join("agent/walt-node"), self.0.join("bin/walt-init")).unwrap();
     }
 
     fn write(&self, path: &str, text: &str) {
