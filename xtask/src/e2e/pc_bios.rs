@@ -168,12 +168,11 @@ fn timeline_is_whole(stage: &mut Stage<'_>, name: &str) -> Result<()> {
     }
     let in_order = steps.windows(2).all(|pair| pair[0].at_ms <= pair[1].at_ms);
     stage.check("the timeline is in order", in_order, format!("{} steps", steps.len()))?;
-    let failed = steps
-        .iter()
-        .filter(|step| step.status == api::StepStatus::Failed)
-        .map(|step| format!("{}: {}", step.name, step.detail));
-    let failed: Vec<String> = failed.collect();
-    stage.check("no step failed", failed.is_empty(), failed.join("; "))
+    // Before the image has arrived, the bootloader is told to come again; nothing fails after that.
+    let ready = steps.iter().position(|step| step.name == "image-ready").unwrap_or(0);
+    let failed = steps[ready..].iter().filter(|step| step.status == api::StepStatus::Failed);
+    let failed: Vec<String> = failed.map(|step| format!("{}: {}", step.name, step.detail)).collect();
+    stage.check("no step failed once the image was there", failed.is_empty(), failed.join("; "))
 }
 
 fn reboot_forgets(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
