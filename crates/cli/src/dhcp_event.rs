@@ -47,7 +47,7 @@ struct Args {
     /// Host name (option 12)
     #[arg(long, default_value = "")]
     host_name: String,
-    /// commit VCI UCI IP MAC [NAME [KNOWN [TYPE]]]
+    /// `commit VCI UCI IP MAC [NAME [KNOWN [TYPE]]]`
     #[arg(conflicts_with_all = ["mac", "ip", "vci", "uci", "host_name"], value_name = "EVENT", num_args = 1..)]
     positional: Vec<String>,
 }
