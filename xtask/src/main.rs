@@ -14,12 +14,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use test::Extent;
 
 const HELP: &str = "\
 usage: ./x COMMAND
 
   demo                      a PC boots Debian over the network, before your eyes
-  test [--quick]            everything that must hold; --quick leaves out machines and fuzzing
+  test [--quick | --all]    what must hold; --quick leaves out the machines, --all adds every scenario and the fuzzing
   e2e [--list | NAME]       one whole boot, with its checks
   bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
   image NAME                build an image of images/: debian-pc, tiny-pc
@@ -54,8 +55,9 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(),
-        ["test"] | ["test", "--all"] => test::run(false),
-        ["test", "--quick"] => test::run(true),
+        ["test"] => test::run(Extent::Usual),
+        ["test", "--quick"] => test::run(Extent::Quick),
+        ["test", "--all"] => test::run(Extent::All),
         ["check"] => check::run(),
         ["fuzz"] => fuzz::run_all(300),
         ["fuzz", "--seconds", seconds] => fuzz::run_all(seconds.parse().context("--seconds wants a number")?),

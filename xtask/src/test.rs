@@ -39,16 +39,29 @@ impl Tally {
     }
 }
 
-/// Runs everything; fails if anything has. `--quick` leaves out what boots machines and fuzzes.
-pub(crate) fn run(quick: bool) -> Result<ExitCode> {
+/// How much `x test` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// No machine is booted.
+    Quick,
+    /// With the scenarios that fit into half an hour.
+    Usual,
+    /// Every scenario, and the fuzz targets.
+    All,
+}
+
+/// Runs the tests; fails if any of them has.
+pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
     let mut tally = Tally::default();
     timed("checks", || {
         tally.add("check", check::run().map(drop));
         Ok(())
     })?;
     timed("unit, integration and documentation tests", || cargo_tests(&mut tally))?;
-    if !quick {
-        timed("end-to-end tests", || scenarios(&mut tally))?;
+    if extent != Extent::Quick {
+        timed("end-to-end tests", || scenarios(&mut tally, extent))?;
+    }
+    if extent == Extent::All {
         timed("fuzz targets", || fuzz_targets(&mut tally))?;
     }
     for name in &tally.failed {
@@ -103,18 +116,19 @@ fn test_outcome(line: &str) -> Option<(&str, bool)> {
 }
 
 /// Every scenario, as a process of its own, a few at a time. What each printed is shown when it has ended.
-fn scenarios(tally: &mut Tally) -> Result<()> {
+fn scenarios(tally: &mut Tally, extent: Extent) -> Result<()> {
     // Once, before they start and want them all at the same time.
     let programs = build(Profile::Test)?;
     for recipe in [Recipe::TinyPc, Recipe::DebianPc] {
         image::build(recipe, &programs.agent)?;
     }
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| extent == Extent::All || scenario.usual).collect();
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(scenario) = SCENARIOS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(scenario) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = run_scenario(scenario);
                     if let Ok(mut results) = results.lock() {
                         results.push((scenario.name, result));

@@ -13,9 +13,6 @@ use super::{Site, count};
 use crate::Event;
 use crate::bootfile::{BootFile, Unavailable, place_of_http};
 
-/// Seconds after which to ask again for a file that is not ready.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
-
 /// Answers `method` on `path` (percent-encoded, without the query).
 pub(super) fn answer(
     client: Ipv4Addr,
@@ -53,11 +50,9 @@ fn unavailable(why: &Unavailable) -> Response<Body> {
         Unavailable::NotFound => StatusCode::NOT_FOUND,
         Unavailable::NoNode(_) | Unavailable::Refused(_) => StatusCode::FORBIDDEN,
     };
-    let mut response = text(status, &why.to_string());
-    if *why == Unavailable::NotReady {
-        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-    }
-    response
+    // No Retry-After: iPXE obeys it by asking again for ever, showing dots, while a reboot shows what is the matter
+    // and lets it find a server or a name that has changed.
+    text(status, &why.to_string())
 }
 
 fn found(client: Ipv4Addr, method: &Method, path: String, file: BootFile, plan: Plan, site: &Site) -> Response<Body> {

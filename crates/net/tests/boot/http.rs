@@ -114,7 +114,7 @@ fn what_cannot_be_served_is_said() {
     let mac = site.exports.by_ip(CLIENT).unwrap().mac;
     site.exports.update(mac, |node| node.image = None);
     let (status, body) = curl(&site, "/boot/big", &["-i"]);
-    assert!(status == "503" && String::from_utf8_lossy(&body).to_lowercase().contains("retry-after: 5"));
+    assert!(status == "503" && !String::from_utf8_lossy(&body).to_lowercase().contains("retry-after"));
     site.exports.remove(mac);
     assert_eq!(curl(&site, "/boot/big", &[]).0, "403");
     assert_eq!(curl(&site, "/boot/pxe/undionly.kpxe", &[]).0, "200");
