@@ -147,9 +147,10 @@ fn recipe_layer(source: &Path, cache: &Path) -> Result<Layer> {
     run(Command::new("cp").arg("-a").arg(files.join(".")).arg(tree.path()))?;
     // Whatever the umask of who cloned the repository was.
     run(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(tree.path()))?;
+    let units = tree.path().join("etc/systemd/system");
     for unit in lines_of(&masked) {
-        symlink("/dev/null", tree.path().join("etc/systemd/system").join(unit))
-            .with_context(|| format!("cannot mask {unit}"))?;
+        fs::create_dir_all(&units).with_context(|| format!("cannot create {units:?}"))?;
+        symlink("/dev/null", units.join(unit)).with_context(|| format!("cannot mask {unit}"))?;
     }
     Layer::from_tree(tree.path(), &stem)
 }
