@@ -20,6 +20,12 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
 
     let second = derive(&image, "walt/tiny-pc:second", &[("/etc/variant", "second\n")])?;
     let reference = stage.push(&second)?;
+    let cloned = stage.daemon()?.walt(&["image", "clone", &reference])?;
+    stage.check(
+        "walt image clone gets the second image",
+        cloned.contains("tiny-pc:second"),
+        cloned.replace('\n', ", "),
+    )?;
     let before = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
     // Something reads the old image up to the last moment: it must not see the new one, nor an error.
     booted.ssh.run(

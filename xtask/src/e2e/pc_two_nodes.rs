@@ -18,6 +18,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     stage.switch_on(&Spec::new("pc-second", SECOND))?;
     let two = stage.wait_until_booted(SECOND, TINY_BOOT)?;
     let before = two.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
+    stage.daemon()?.walt(&["image", "clone", &reference])?;
     stage.daemon()?.walt(&["node", "boot", &two.node.name, &reference])?;
     let two = stage.wait_until_booted_anew(SECOND, &before, TINY_BOOT)?;
 

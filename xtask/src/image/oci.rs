@@ -15,7 +15,7 @@ use testbed::process::run;
 /// The time stamp of everything the lab puts into an image (seconds since 1970): content decides, not the day it was built.
 pub(super) const EPOCH: &str = "1700000000";
 
-/// One layer in the lab's cache: `<stem>.tar.gz` and, beside it, `<stem>.diff_id`.
+/// One layer in the lab's cache: `<stem>.tar.gz` and, beside it, `<stem>.sums` with its two digests.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     /// The compressed tar.
@@ -29,10 +29,10 @@ pub(super) struct Layer {
 impl Layer {
     /// The layer kept at `stem`, if it is there.
     pub(super) fn cached(stem: &Path) -> Option<Self> {
-        let diff_id = fs::read_to_string(stem.with_extension("diff_id")).ok()?;
+        let sums = fs::read_to_string(stem.with_extension("sums")).ok()?;
+        let (digest, diff_id) = sums.trim().split_once(' ')?;
         let blob = stem.with_extension("tar.gz");
-        let digest = sha256_of_file(&blob).ok()?;
-        Some(Self { blob, digest, diff_id })
+        blob.exists().then(|| Self { blob, digest: digest.to_owned(), diff_id: diff_id.to_owned() })
     }
 
     /// Compresses `tar` into the cache at `stem` and removes it.
@@ -43,9 +43,10 @@ impl Layer {
         let status = Command::new("pigz").args(["-n", "-6", "-c"]).arg(tar).stdout(out).status();
         anyhow::ensure!(status.context("cannot start pigz")?.success(), "pigz failed on {tar:?}");
         fs::remove_file(tar)?;
+        let digest = sha256_of_file(&partial)?;
         fs::rename(&partial, stem.with_extension("tar.gz"))?;
         // Last, for it is what says that the layer is whole.
-        fs::write(stem.with_extension("diff_id"), &diff_id)?;
+        fs::write(stem.with_extension("sums"), format!("{digest} {diff_id}\n"))?;
         Self::cached(stem).context("the layer just written cannot be read")
     }
 
