@@ -151,17 +151,16 @@ impl<E: Exporter> NfsServer<E> {
         Arc::clone(&self.shared.counters)
     }
 
-    /// Serves until it is dropped.
+    /// Serves until it is dropped, or until one of its sockets is no longer served.
     pub async fn run(self) {
         let mut tasks = JoinSet::new();
         for (listener, socket) in self.sockets {
             tasks.spawn(tcp::serve(listener, Arc::clone(&self.shared)));
             tasks.spawn(udp::serve(socket, Arc::clone(&self.shared)));
         }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "an NFS socket is no longer served");
-            }
+        // Half a service would look alive: whoever runs it is to know.
+        if let Some(Err(error)) = tasks.join_next().await {
+            tracing::error!(%error, "an NFS socket is no longer served");
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Images.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use api::{FileEntry, Image, Layer, Problem, ProblemKind, Progress, Removed};
+use api::{FileEntry, Image, ImageFormat, Layer, Problem, ProblemKind, Progress, Removed};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
@@ -10,13 +12,15 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use image::{Attr, FileKind, ResolveError, View};
 use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer::{Refused, problem};
 use super::follow::{Standing, follow};
 use crate::names;
-use crate::registration::{Input, Job};
+use crate::registration::{Input, Job, Pulled};
 use crate::site::Site;
 
 /// Bytes of a file that are read at once.
@@ -95,6 +99,90 @@ pub(crate) async fn clone(State(site): State<Arc<Site>>, Query(named): Query<Nam
             }
         }
     }))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ImportAs {
+    name: Option<String>,
+}
+
+/// Takes images from an archive: docker-archive or oci-archive, plain or compressed.
+#[utoipa::path(post, path = "/v1/images/import",
+    params(("name" = Option<String>, Query, description = "name to give to the one image; default: the archive's own")),
+    request_body(content_type = "application/octet-stream", description = "the archive"),
+    responses((status = 200, body = Progress, content_type = "application/x-ndjson"), (status = 422, body = Problem)))]
+pub(crate) async fn import(
+    State(site): State<Arc<Site>>,
+    Query(import): Query<ImportAs>,
+    body: Body,
+) -> Result<Response, Refused> {
+    let upload = site.images().upload();
+    receive(body, &upload.path).await.map_err(|error| {
+        problem(ProblemKind::Internal, format!("can not take in the archive: {error}"), Some("is the disk full?"))
+    })?;
+    let mut recorded = Vec::new();
+    let images = site.images();
+    let record = async |images: BTreeMap<String, Pulled>| {
+        for (name, pulled) in images {
+            recorded.push(name.clone());
+            site.request(Input::Imported { name, pulled }).await?;
+        }
+        Ok(())
+    };
+    images.import(&upload, import.name.as_deref(), record).await?;
+    Ok(follow(site.clone(), move |site| {
+        let state = site.state();
+        let entries = recorded.iter().filter_map(|name| Some((name, state.registrar.image(name)?)));
+        for (name, entry) in entries {
+            match &entry.job {
+                Job::Idle => {}
+                Job::Failed { failure, .. } => {
+                    let message = format!("{}: {}", failure.step, failure.cause);
+                    return Standing::Failed(problem(ProblemKind::UnsuitableImage, message, None));
+                }
+                Job::Pulling { .. } | Job::Preparing { .. } => {
+                    return Standing::Going(Progress::Step { text: format!("{name} is being prepared") });
+                }
+            }
+        }
+        Standing::Done(format!("imported: {}", recorded.join(", ")))
+    }))
+}
+
+/// Writes a body into a file.
+async fn receive(body: Body, path: &Path) -> std::io::Result<()> {
+    let mut file = tokio::fs::File::create(path).await?;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        file.write_all(&chunk.map_err(std::io::Error::other)?).await?;
+    }
+    file.flush().await
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ExportAs {
+    image: String,
+    #[serde(default)]
+    format: ImageFormat,
+}
+
+/// An image as an archive.
+#[utoipa::path(get, path = "/v1/images/export",
+    params(("image" = String, Query, description = "name of the image"),
+           ("format" = Option<ImageFormat>, Query, description = "default: oci")),
+    responses((status = 200, content_type = "application/x-tar"), (status = 404, body = Problem)))]
+pub(crate) async fn export(State(site): State<Arc<Site>>, Query(export): Query<ExportAs>) -> Result<Response, Refused> {
+    let (name, digest) = {
+        let state = site.state();
+        let name = state.registrar.find_image(&export.image)?;
+        let digest = state.registrar.image(&name).and_then(|entry| entry.digest.clone());
+        (name, digest)
+    };
+    let not_there = || problem(ProblemKind::UnknownImage, format!("image {name} has not arrived yet"), None);
+    let digest = digest.and_then(|digest| digest.parse().ok()).ok_or_else(not_there)?;
+    let chunks = site.images().export(digest, &name, export.format);
+    let headers = [(CONTENT_TYPE, "application/x-tar")];
+    Ok((headers, Body::from_stream(ReceiverStream::new(chunks))).into_response())
 }
 
 /// Forgets an image and frees what nothing else uses.

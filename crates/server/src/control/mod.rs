@@ -73,6 +73,8 @@ pub fn router(control: Control) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .route("/v1/images", get(images::list).delete(images::remove))
         .route("/v1/images/clone", post(images::clone))
+        .route("/v1/images/import", post(images::import).layer(DefaultBodyLimit::disable()))
+        .route("/v1/images/export", get(images::export))
         .route("/v1/images/files", get(images::files))
         .route("/v1/images/content", get(images::content))
         .route("/openapi.json", get(async || Json(document())))

@@ -18,6 +18,8 @@ use super::{images, nodes};
         nodes::reboot,
         images::list,
         images::clone,
+        images::import,
+        images::export,
         images::remove,
         images::files,
         images::content,

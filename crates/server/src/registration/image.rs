@@ -171,17 +171,24 @@ impl Registrar {
         }
     }
 
-    pub(super) fn progress(&mut self, name: &str, now: u64, all: u64) {
+    pub(super) fn progress(&mut self, name: &str, now: u64, all: u64, actions: &mut Vec<Action>) {
         let job = self.images.get_mut(name).map(|entry| &mut entry.job);
-        if let Some(Job::Pulling { done, total, trouble, .. }) = job {
-            (*done, *total) = (now, all);
-            *trouble = None;
+        let Some(Job::Pulling { done, total, trouble, .. }) = job else { return };
+        let quarter = |done: u64, total: u64| done.saturating_mul(4).checked_div(total).unwrap_or(0);
+        let before = if *total == all { quarter(*done, *total) } else { 0 };
+        (*done, *total) = (now, all);
+        *trouble = None;
+        let reached = quarter(now, all);
+        if reached > before && reached < 4 {
+            let detail = format!("{} % of {all} B have arrived", 25 * reached);
+            self.note(name, "image-pull", detail, true, actions);
         }
     }
 
-    pub(super) fn retrying(&mut self, name: &str, cause: String) {
+    pub(super) fn retrying(&mut self, name: &str, cause: String, actions: &mut Vec<Action>) {
         if let Some(Job::Pulling { trouble, .. }) = self.images.get_mut(name).map(|entry| &mut entry.job) {
-            *trouble = Some(cause);
+            *trouble = Some(cause.clone());
+            self.note(name, "image-pull", format!("the registry is asked again: {cause}"), false, actions);
         }
     }
 

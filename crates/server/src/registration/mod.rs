@@ -100,7 +100,10 @@ pub enum Input {
         name: String,
     },
     /// Garbage collection ended.
-    Collected,
+    Collected {
+        /// False: somebody is at work on an image, and it must come again.
+        done: bool,
+    },
     /// It is time to look at what is to be tried again.
     Tick,
 }
@@ -196,14 +199,28 @@ impl Registrar {
             Input::Mounted { client, image } => self.mounted(client, image, &mut actions),
             Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
             Input::Clone { name } => self.clone_image(&name, now_ms, &mut actions),
-            Input::Progress { name, done, total } => self.progress(&name, done, total),
-            Input::Retrying { name, cause } => self.retrying(&name, cause),
+            // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
+            Input::Progress { name, done, total } => {
+                self.progress(&name, done, total, &mut actions);
+                return Ok(actions);
+            }
+            Input::Retrying { name, cause } => {
+                self.retrying(&name, cause, &mut actions);
+                return Ok(actions);
+            }
             Input::Pulled { name, result } => self.pulled(&name, result, now_ms, &mut actions),
             Input::Imported { name, pulled } => self.pulled(&name, Ok(pulled), now_ms, &mut actions),
             Input::Prepared { name, digest, result } => self.prepared(&name, &digest, result, now_ms, &mut actions),
             Input::Linked { mac, result } => self.linked(mac, result, &mut actions),
             Input::Remove { name } => self.remove(&name, &mut actions)?,
-            Input::Collected => self.collecting = false,
+            Input::Collected { done } => {
+                self.collecting = false;
+                // Not at once: with whatever happens next.
+                if !done {
+                    self.garbage = true;
+                    return Ok(actions);
+                }
+            }
             Input::Tick => {}
         }
         self.retry(now_ms, &mut actions);

@@ -117,6 +117,28 @@ fn many_nodes_wait_for_one_pull() {
 }
 
 #[test]
+fn a_pull_is_told_by_quarters_and_its_news_decide_nothing() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    registrar.handle(Input::Clone { name: "lab/other:latest".into() }, 0).unwrap();
+    registrar.handle(failed("lab/other:latest", true), 0).unwrap();
+    let mut told = Vec::new();
+    for done in [0, 10, 26, 30, 51, 80, 99, 100] {
+        // Long after the failed one is due: a retry must not be begun where nobody carries it out.
+        let actions = registrar.handle(Input::Progress { name: DEFAULT.into(), done, total: 100 }, 99_999).unwrap();
+        told.extend(actions.into_iter().map(|action| match action {
+            Action::Note { detail, .. } => detail,
+            other => panic!("{other:?}"),
+        }));
+    }
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(status(&registrar, 1), Registration::Pulling { done: 100, total: 100, trouble: None });
+    let news = Input::Retrying { name: DEFAULT.into(), cause: "503".into() };
+    assert_eq!(kinds(&registrar.handle(news, 99_999).unwrap()), ["image-pull"]);
+    assert_eq!(kinds(&registrar.handle(Input::Tick, 99_999).unwrap()), ["pull"]);
+}
+
+#[test]
 fn names_stay_unique_when_macs_end_alike() {
     let mut registrar = registrar();
     let other = MacAddr([0x02, 0x99, 0x99, 0x00, 0xab, 1]);
@@ -206,7 +228,7 @@ fn a_new_image_is_switched_to_when_it_is_ready_and_the_old_one_is_held() {
     assert_eq!(kinds(&actions), ["save", "save", "export", "link", "image-ready", "garbage"]);
     let row = &registrar.device(mac(1)).unwrap().row;
     assert_eq!((row.served.as_deref(), &row.held[..]), (Some("id2"), &["id1".to_owned()][..]));
-    registrar.handle(Input::Collected, 0).unwrap();
+    registrar.handle(Input::Collected { done: true }, 0).unwrap();
     assert!(registrar.in_use().1.contains("id1"), "held until the bootloader runs again");
 
     // Firmware and iPXE say nothing about the node's OS being gone; its bootloader does.
@@ -229,6 +251,10 @@ fn garbage_is_collected_only_while_nothing_arrives() {
     assert_eq!(kinds(&actions), ["forget-image"]);
     let actions = registrar.handle(failed("lab:5000/b:latest", true), 0).unwrap();
     assert_eq!(kinds(&actions), ["garbage"]);
+    assert!(registrar.handle(Input::Collected { done: false }, 0).unwrap().is_empty());
+    assert_eq!(kinds(&registrar.handle(Input::Tick, 0).unwrap()), ["garbage"], "it was put off");
+    registrar.handle(Input::Collected { done: true }, 0).unwrap();
+    assert!(registrar.handle(Input::Tick, 0).unwrap().is_empty());
 }
 
 #[test]

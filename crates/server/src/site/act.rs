@@ -1,6 +1,5 @@
 //! Carries out what registration has decided.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use net::{MacAddr, NodeExport};
@@ -97,28 +96,24 @@ impl Site {
 
     fn collect_garbage(self: &Arc<Self>) {
         let (digests, ids) = self.state().registrar.in_use();
-        let (digests, ids): (HashSet<_>, HashSet<_>) = (digests.into_iter().collect(), ids.into_iter().collect());
+        let digests = digests.iter().filter_map(|digest| digest.parse().ok()).collect();
         let site = self.clone();
-        let job = tokio::spawn(async move { site.images.collect_garbage(digests, ids).await });
+        let job = tokio::spawn(async move { site.images.collect_garbage(digests, ids.into_iter().collect()).await });
         let site = self.clone();
         tokio::spawn(async move {
-            // A panic has been logged; the next round begins anew.
-            let _ = job.await;
-            site.report(Input::Collected).await;
+            let done = job.await.unwrap_or(true);
+            site.report(Input::Collected { done }).await;
         });
     }
 
-    /// Bytes of an image have arrived: for those who look, nothing is decided by it.
-    pub(super) fn pull_progress(&self, name: &str, done: u64, total: u64) {
-        let input = Input::Progress { name: name.to_owned(), done, total };
-        self.state().registrar.handle(input, super::now_ms()).ok();
-        self.tell_waiting();
-    }
-
-    /// The registry does not answer as it should, and is asked again.
-    pub(super) fn pull_retry(&self, name: &str, cause: &str) {
-        let input = Input::Retrying { name: name.to_owned(), cause: cause.to_owned() };
-        self.state().registrar.handle(input, super::now_ms()).ok();
+    /// News of a pull: for those who look. It begins and ends nothing, so it need not wait its turn.
+    pub(super) fn pull_news(&self, news: Input) {
+        let notes = self.state().registrar.handle(news, super::now_ms()).unwrap_or_default();
+        for note in notes {
+            if let Action::Note { mac, step, detail, ok } = note {
+                self.see(mac, &Seen::Registration { step, detail, ok });
+            }
+        }
         self.tell_waiting();
     }
 }

@@ -12,7 +12,7 @@ use image::{
 use tokio::sync::Semaphore;
 
 use super::Site;
-use crate::registration::{Failure, Pulled};
+use crate::registration::{Failure, Input, Pulled};
 use crate::server_files::ServerIdentity;
 
 /// Images that are prepared at once: each costs a processor for a second or so.
@@ -21,7 +21,7 @@ const PREPARED_AT_ONCE: usize = 2;
 /// The store, and the views that are open.
 #[derive(Debug)]
 pub struct Images {
-    store: Store,
+    pub(super) store: Store,
     layers: Arc<LayerFiles>,
     mounts: Arc<Mounts>,
     identity: ServerIdentity,
@@ -58,19 +58,15 @@ impl Images {
         let architecture = model.map_or(boot::Architecture::X86_64, boot::Model::architecture);
         let (architecture, variant) = architecture.oci_platform();
         let platform = Platform::linux(architecture, variant);
+        let tell = |done, total| site.pull_news(Input::Progress { name: name.to_owned(), done, total });
         let progress = |news: PullProgress| match news {
-            PullProgress::Resolved { bytes, .. } => site.pull_progress(name, 0, bytes),
-            PullProgress::Bytes { done, total } => site.pull_progress(name, done, total),
+            PullProgress::Resolved { bytes, .. } => tell(0, bytes),
+            PullProgress::Bytes { done, total } => tell(done, total),
             PullProgress::LayerDone { diff_id, size } => tracing::debug!(name, %diff_id, size, "layer stored"),
             PullProgress::Retry(retry) => {
-                tracing::warn!(
-                    name,
-                    attempt = retry.attempt,
-                    of = retry.of,
-                    cause = retry.cause,
-                    "pull is tried again"
-                );
-                site.pull_retry(name, &retry.cause);
+                let cause = format!("{} (attempt {} of {})", retry.cause, retry.attempt, retry.of);
+                tracing::warn!(name, cause, "pull is tried again");
+                site.pull_news(Input::Retrying { name: name.to_owned(), cause });
             }
         };
         let digest = self.store.pull(&reference, &platform, &self.registries, progress).await;
@@ -85,6 +81,7 @@ impl Images {
         let failure = |cause: String, transient| Failure { step: "prepare", cause, transient };
         let digest: ImageDigest = digest.parse().map_err(|error| failure(format!("{name}: {error}"), false))?;
         let _turn = self.preparing.acquire().await;
+        let _hold = self.store.hold().await;
         let (store, layers, identity) = (self.store.clone(), self.layers.clone(), self.identity.clone());
         let task = tokio::task::spawn_blocking(move || {
             // A layer that is missing or damaged: what is on disk does not help, the registry may.
@@ -191,15 +188,20 @@ impl Images {
         }
     }
 
-    /// Closes the views that are not among `ids`, and frees what is not among either.
-    pub(super) async fn collect_garbage(&self, _digests: HashSet<String>, ids: HashSet<String>) {
-        let unused: Vec<_> = {
-            let mut views = self.views();
-            let unused = views.keys().filter(|id| !ids.contains(*id)).cloned().collect();
-            views.retain(|id, _| ids.contains(id));
-            unused
-        };
-        self.unmount(unused).await;
+    /// Frees what is neither of `digests` nor of `ids`; false if it has to be tried again later.
+    pub(super) async fn collect_garbage(&self, digests: HashSet<ImageDigest>, ids: HashSet<String>) -> bool {
+        self.views().retain(|id, _| ids.contains(id));
+        let (store, mounts) = (self.store.clone(), self.mounts.clone());
+        let task = tokio::task::spawn_blocking(move || store.collect_garbage(&digests, &ids, |id| mounts.unmount(id)));
+        match task.await {
+            Ok(Ok(collected)) => !collected.deferred,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the disk is not freed");
+                true
+            }
+            // A panic has been logged.
+            Err(_) => true,
+        }
     }
 
     fn views(&self) -> MutexGuard<'_, HashMap<String, Arc<View>>> {

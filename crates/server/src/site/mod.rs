@@ -6,6 +6,7 @@
 //! were decided.
 
 mod act;
+mod archives;
 mod images;
 mod observe;
 

@@ -1,118 +1,12 @@
 //! The daemon as a process, in a network of its own (needs root, as the daemon does).
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+mod images;
+mod lab;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const DAEMON: &str = env!("CARGO_BIN_EXE_walt-server-daemon");
-
-/// A state directory, and daemons on it, each in a network of its own that ends with it.
-struct Lab {
-    dir: tempfile::TempDir,
-}
-
-/// A daemon that runs; killed when dropped.
-struct Running {
-    child: Child,
-    socket: PathBuf,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        // The daemon does not start without one of Debian's bootloaders.
-        std::fs::create_dir(dir.path().join("ipxe")).unwrap();
-        std::fs::write(dir.path().join("ipxe/undionly.kpxe"), "not really").unwrap();
-        Self { dir }
-    }
-
-    /// Runs `before` and then the daemon, in a new network with the interface `nodes` (10.9.8.1/24).
-    fn command(&self, before: &str, flags: &[&str]) -> Command {
-        let script = format!(
-            "ip link set lo up && ip link add nodes type veth peer name far && ip link set far up && ip address add 10.9.8.1/24 dev nodes &&
-             ip link set nodes up && {{ {before} }} && exec \"$0\" \"$@\""
-        );
-        let state = self.dir.path().join("state");
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", &script, DAEMON, "--interface", "nodes"]);
-        command.arg("--state-dir").arg(&state).arg("--socket").arg(self.socket());
-        command.arg("--ipxe-dir").arg(self.dir.path().join("ipxe")).args(flags);
-        command.env_remove("WALT_CONFIG").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("run/control.sock")
-    }
-
-    /// Starts a daemon and waits until it answers.
-    fn start(&self, flags: &[&str]) -> Running {
-        let child = self.command("true;", flags).stderr(Stdio::null()).spawn().unwrap();
-        let running = Running { child, socket: self.socket() };
-        let begun = Instant::now();
-        while UnixStream::connect(&running.socket).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the daemon does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        running
-    }
-
-    /// Runs a daemon that ends by itself.
-    fn run(&self, before: &str, flags: &[&str]) -> Output {
-        let mut child = self.command(before, flags).spawn().unwrap();
-        let begun = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            if begun.elapsed() > Duration::from_secs(60) {
-                child.kill().unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let mut output = Output { status: child.wait().unwrap(), stdout: Vec::new(), stderr: Vec::new() };
-        // It has ended, and its output is short: nothing can fill a pipe.
-        child.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
-        output
-    }
-}
-
-impl Running {
-    /// One request; returns status and body.
-    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-
-    fn register_node(&self) {
-        let lease = r#"{"mac": "52-54-00-00-ab-01", "ip": "10.9.8.7", "uci": "walt.node.pc-x86-64"}"#;
-        assert_eq!(self.request("POST", "/v1/leases", lease).0, 204);
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use lab::{Lab, stderr};
 
 #[test]
 fn it_stops_cleanly_when_asked_to() {
