@@ -3,10 +3,13 @@
 mod images;
 mod lab;
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
-use lab::{Lab, stderr};
+use lab::{Lab, Running, stderr};
 
 #[test]
 fn it_stops_cleanly_when_asked_to() {
@@ -156,4 +159,42 @@ fn a_wrong_configuration_is_refused_before_anything_is_touched() {
     let output = lab.run("true;", &["--config", config.to_str().unwrap(), "--check-config"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(!lab.dir.path().join("state/nodes").exists());
+}
+
+#[test]
+fn systemd_hears_of_its_start_its_health_and_its_end() {
+    let lab = Lab::new();
+    let path = lab.dir.path().join("notify");
+    let notify = UnixDatagram::bind(&path).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut command = lab.command("true;", &[]);
+    // sd_watchdog_enabled(3): without WATCHDOG_PID it is meant for whoever has the variable.
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000").stderr(Stdio::null());
+    let mut daemon = Running { child: command.spawn().unwrap(), socket: lab.socket() };
+    let next = || {
+        let mut message = [0; 200];
+        let len = notify.recv(&mut message).expect("no message of the daemon");
+        String::from_utf8(message[..len].to_vec()).unwrap().trim().to_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    daemon.signal("TERM");
+    assert!((0..20).any(|_| next() == "STOPPING=1"));
+    assert!(daemon.child.wait().unwrap().success());
+}
+
+#[test]
+fn the_lease_hook_runs_for_leases_of_another_dhcp_server() {
+    let lab = Lab::new();
+    let [hook, out, config] = ["hook", "out", "server.toml"].map(|name| lab.dir.path().join(name));
+    let script = format!("#!/bin/sh\necho \"$@\" $WALT_MAC $(id -u) >> {}\n", out.display());
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&config, format!("[dhcp]\nmode = \"external\"\n[hooks]\nlease = \"{}\"\n", hook.display())).unwrap();
+    let daemon = lab.start(&["--config", config.to_str().unwrap()]);
+    daemon.register_node();
+    let expected = "commit  walt.node.pc-x86-64 10.9.8.7 52:54:00:00:ab:01  52:54:00:00:ab:01 0\n";
+    lab.wait_until("the hook has run", || std::fs::read_to_string(&out).is_ok_and(|text| text == expected));
 }
