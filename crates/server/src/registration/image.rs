@@ -8,8 +8,8 @@ use crate::registry::ImageRow;
 
 /// First pause before a failed step is tried again, doubled each time, in milliseconds.
 const FIRST_PAUSE_MS: i64 = 5_000;
-/// Longest pause.
-const LONGEST_PAUSE_MS: i64 = 300_000;
+/// Longest pause: somebody sits before a node that waits for it.
+const LONGEST_PAUSE_MS: i64 = 60_000;
 /// What only a change elsewhere can repair is looked at again when a node asks, but not more often.
 const ASK_AGAIN_MS: i64 = 60_000;
 
