@@ -25,7 +25,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         command
     };
     let mut documentation = with(&["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
-    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    // Private items are documented too, so a link to one leads somewhere.
+    documentation.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
     vec![
         ("formatting", with(&["fmt", "--all", "--check"])),
         ("lints", with(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),

@@ -2,7 +2,7 @@
 //!
 //! One dispatcher answers all three programs on every socket. It is a function from (caller,
 //! message) to reply bytes; only the content of files may have to wait, and then comes back as a
-//! [`PendingRead`](dispatch::PendingRead) that a bounded pool of threads finishes.
+//! [`PendingRead`] that a bounded pool of threads finishes.
 //!
 //! What a caller may see is decided by its address alone, through [`Exporter`]. A file handle
 //! carries a MAC, so that a node can't even ask for what it has not been shown.

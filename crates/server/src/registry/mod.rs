@@ -3,7 +3,7 @@
 //! Nothing outside of this module knows SQL, so that another database can follow. All of it is read
 //! once, at start ([`Registry::open`]); from then on the daemon's memory is what counts, and the
 //! one thread that writes follows it. Nobody ever waits for the disk: what is still to be
-//! written lies in [`Pending`], where a newer state of the same thing replaces the older one, so
+//! written lies in `Pending`, where a newer state of the same thing replaces the older one, so
 //! it can not grow beyond the platform itself; log lines and boot steps, which come in any number, are
 //! bounded, and counted when they are dropped.
 

@@ -21,7 +21,7 @@ pub struct Flags {
     /// Control socket [default: /run/walt/control.sock]
     #[arg(long, env = "WALT_SOCKET", value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Directory with the node agent, <DIR>/x86_64/walt-node [default: /usr/lib/walt/agent]
+    /// Directory with the node agent, with x86_64/walt-node in it [default: /usr/lib/walt/agent]
     #[arg(long, env = "WALT_AGENT_DIR", value_name = "DIR")]
     pub agent_dir: Option<PathBuf>,
     /// Directory with undionly.kpxe, snponly.efi and ipxe.efi [default: /usr/lib/ipxe]

@@ -1,7 +1,7 @@
 //! What the daemon was told: defaults < `/etc/walt/server.toml` < environment < flags.
 //!
 //! All of it is checked once and becomes one [`Settings`] that can not be wrong on its own; whether
-//! the interface exists and has an address is a question for [`crate::interface`].
+//! the interface exists and has an address is a question for the daemon, when it starts.
 
 mod file;
 mod flags;
