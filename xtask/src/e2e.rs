@@ -34,7 +34,7 @@ pub(crate) struct Scenario {
 pub(crate) const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "pc-bios",
-        usual: true,
+        usual: false,
         what: "Debian with systemd on a BIOS PC: union, services, clock, watchdog, reboot",
         run: pc_bios::run,
     },
