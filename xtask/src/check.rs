@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 use testbed::process::run_shown;
 
-use crate::programs::{Profile, agent, build, cargo};
+use crate::programs::{agent, cargo};
 
 /// Runs all checks; the first that fails ends it.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -14,7 +14,6 @@ pub(crate) fn run() -> Result<ExitCode> {
         run_shown(&mut { command })?;
     }
     agent_is_small_and_static()?;
-    shipped_configurations()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -51,23 +50,6 @@ fn agent_is_small_and_static() -> Result<()> {
     let (table, size, count) = (word(32, 8)?, word(54, 2)?, word(56, 2)?);
     for header in 0..count {
         ensure!(word(table + header * size, 4)? != PT_INTERP as usize, "the agent is not static");
-    }
-    Ok(())
-}
-
-/// The daemon itself reads each configuration that we ship.
-fn shipped_configurations() -> Result<()> {
-    let programs = build(Profile::Test)?;
-    for entry in std::fs::read_dir(crate::repository().join("docs"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            println!("check: {}", path.display());
-            run_shown(
-                Command::new(programs.directory.join("walt-server-daemon"))
-                    .args(["--check-config", "--config"])
-                    .arg(&path),
-            )?;
-        }
     }
     Ok(())
 }
