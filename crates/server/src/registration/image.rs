@@ -277,28 +277,39 @@ impl Registrar {
         }
     }
 
-    /// Serves a node the image it is to boot, if that is ready and made for it.
-    pub(super) fn deliver_to(&mut self, mac: MacAddr, actions: &mut Vec<Action>) {
-        let Some(device) = self.devices.get_mut(&mac) else { return };
-        let (Some(name), Some(model)) = (device.row.image.clone(), device.row.model.clone()) else { return };
-        let Some(entry) = self.images.get(&name) else { return };
-        let Some(id) = entry.image_id.clone() else { return };
+    /// Serves a node the image it is to boot, if that is ready and made for it; true if it was not served it before.
+    pub(super) fn deliver_to(&mut self, mac: MacAddr, actions: &mut Vec<Action>) -> bool {
+        let Some(device) = self.devices.get_mut(&mac) else { return false };
+        let (Some(name), Some(model)) = (device.row.image.clone(), device.row.model.clone()) else { return false };
+        let Some(entry) = self.images.get(&name) else { return false };
+        let Some(id) = entry.image_id.clone() else { return false };
         if !entry.models.contains(&model) {
             let cause = format!("image {name} is not made for a {model}, but for {}", entry.models.join(", "));
             if device.problem.as_ref().is_none_or(|(_, old)| *old != cause) {
                 actions.push(Action::Note { mac, step: "check", detail: cause.clone(), ok: false });
             }
             device.problem = Some(("check", cause));
-            return;
+            return false;
         }
         if matches!(device.problem, Some(("check", _))) {
             device.problem = None;
         }
-        if device.row.served.as_ref() != Some(&id) {
-            let old = device.row.served.replace(id.clone());
-            self.garbage |= old.is_some();
-            actions.extend([Action::Save(mac), Action::Export(mac), Action::Link(mac)]);
-            let detail = format!("{name} is served, image {}", id.get(..12).unwrap_or(&id));
+        if device.row.served.as_ref() == Some(&id) {
+            return false;
+        }
+        let old = device.row.served.replace(id);
+        self.garbage |= old.is_some();
+        actions.extend([Action::Save(mac), Action::Export(mac), Action::Link(mac)]);
+        self.tell_served(mac, &name, actions);
+        true
+    }
+
+    /// Tells the node's timeline that what it is to boot is served, if it is.
+    pub(super) fn tell_served(&self, mac: MacAddr, name: &str, actions: &mut Vec<Action>) {
+        let served = self.devices.get(&mac).and_then(|device| device.row.served.as_ref());
+        let wanted = self.images.get(name).and_then(|entry| entry.image_id.as_ref());
+        if let Some(id) = served.filter(|id| Some(*id) == wanted) {
+            let detail = format!("{name} is served, image {}", id.get(..12).unwrap_or(id));
             actions.push(Action::Note { mac, step: "image-ready", detail, ok: true });
         }
     }

@@ -305,17 +305,22 @@ impl Registrar {
         if is_node && moved {
             actions.push(Action::Link(mac));
         }
-        if new_node {
-            let detail = format!("{} is a new node, a {}", row.name, row.model.as_deref().unwrap_or_default());
-            actions.push(Action::Note { mac, step: "registered", detail, ok: true });
-        } else if before.is_none() {
-            let detail = format!("{} is an unknown device", row.name);
+        // Each boot of a node tells it, so that each timeline is whole.
+        let detail = match (row.model.as_deref(), new_node) {
+            (Some(of), true) => Some(format!("{} is a new node, a {of}", row.name)),
+            (Some(of), false) if model.is_some() => Some(format!("{} is a {of}", row.name)),
+            (None, _) if before.is_none() => Some(format!("{} is an unknown device", row.name)),
+            _ => None,
+        };
+        if let Some(detail) = detail {
             actions.push(Action::Note { mac, step: "registered", detail, ok: true });
         }
         actions.push(Action::Hook(event));
         if let (Some(image), true) = (image, model.is_some()) {
             self.ensure(&image, now_ms, actions);
-            self.deliver_to(mac, actions);
+            if !self.deliver_to(mac, actions) {
+                self.tell_served(mac, &image, actions);
+            }
         }
     }
 

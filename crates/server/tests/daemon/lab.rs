@@ -39,7 +39,7 @@ impl Lab {
         );
         let state = self.dir.path().join("state");
         let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", &script, DAEMON, "--interface", "nodes"]);
+        command.args(["--net", "--mount", "sh", "-c", &script, DAEMON, "--interface", "nodes"]);
         command.arg("--state-dir").arg(&state).arg("--socket").arg(self.socket());
         command.arg("--ipxe-dir").arg(self.dir.path().join("ipxe")).args(flags);
         command.arg("--agent-dir").arg(self.dir.path().join("agent"));
