@@ -27,6 +27,6 @@ const MAX_METADATA: u64 = 1 << 20;
 /// Most entries of one layer.
 const MAX_ENTRIES: usize = 2 << 20;
 /// Most bytes that the entries of one layer may take in memory.
-const MAX_TOTAL: usize = 512 << 20;
+const MAX_TOTAL: usize = 256 << 20;
 /// Longest path, as `PATH_MAX` without its NUL; also the longest symlink target.
 const MAX_PATH: usize = 4095;

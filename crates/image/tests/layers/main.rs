@@ -3,6 +3,7 @@
 
 mod compare;
 mod formats;
+mod hostile;
 mod merge;
 mod mount;
 mod server_layer;
