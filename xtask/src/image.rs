@@ -132,13 +132,18 @@ fn archive(description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> R
     Ok(Built { archive, name: description.name.to_owned(), layers })
 }
 
+/// Lists of what a recipe wants systemd not to run, and where a link to /dev/null says so (systemd.unit(5),
+/// systemd.generator(7)).
+const MASKED: [(&str, &str); 2] =
+    [("masked-units", "etc/systemd/system"), ("masked-generators", "etc/systemd/system-generators")];
+
 /// The layer that a recipe adds to its packages: its `files/`, and a link to /dev/null for each masked unit.
 fn recipe_layer(source: &Path, cache: &Path) -> Result<Layer> {
     let files = source.join("files");
-    let masked = fs::read_to_string(source.join("masked-units")).unwrap_or_default();
+    let masked = MASKED.map(|(list, directory)| (fs::read_to_string(source.join(list)).unwrap_or_default(), directory));
     let mut key = Key::new("recipe layer");
     key.add_tree(&files)?;
-    key.add(masked.as_bytes());
+    masked.iter().for_each(|(list, _)| key.add(list.as_bytes()));
     let stem = key.stem(cache, "recipe");
     if let Some(layer) = Layer::cached(&stem) {
         return Ok(layer);
@@ -147,10 +152,12 @@ fn recipe_layer(source: &Path, cache: &Path) -> Result<Layer> {
     run(Command::new("cp").arg("-a").arg(files.join(".")).arg(tree.path()))?;
     // Whatever the umask of who cloned the repository was.
     run(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(tree.path()))?;
-    let units = tree.path().join("etc/systemd/system");
-    for unit in lines_of(&masked) {
-        fs::create_dir_all(&units).with_context(|| format!("cannot create {units:?}"))?;
-        symlink("/dev/null", units.join(unit)).with_context(|| format!("cannot mask {unit}"))?;
+    for (list, directory) in &masked {
+        let directory = tree.path().join(directory);
+        for name in lines_of(list) {
+            fs::create_dir_all(&directory)?;
+            symlink("/dev/null", directory.join(name)).with_context(|| format!("cannot mask {name}"))?;
+        }
     }
     Layer::from_tree(tree.path(), &stem)
 }

@@ -25,14 +25,14 @@ const LEFT_OUT: [&str; 5] = [
 /// The packages of the recipe at `source`, as a layer.
 pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
     let packages = fs::read_to_string(source.join("packages")).context("cannot read the recipe's list of packages")?;
-    let initramfs = source.join("initramfs");
     let mut key = Key::new("debian base");
-    let customize = source.join("customize");
-    let script = fs::read_to_string(&customize).context("cannot read the recipe's last step")?;
-    for part in [SUITE, &script, &LEFT_OUT.join(" "), &packages] {
+    let (prepare, customize) = (source.join("prepare"), source.join("customize"));
+    let scripts = [&prepare, &customize].map(fs::read_to_string).into_iter().collect::<Result<Vec<_>, _>>();
+    let scripts = scripts.context("cannot read the recipe's scripts")?.concat();
+    for part in [SUITE, &scripts, &LEFT_OUT.join(" "), &packages] {
         key.add(part.as_bytes());
     }
-    key.add_tree(&initramfs)?;
+    key.add_tree(&source.join("initramfs"))?;
     let stem = key.stem(cache, "debian");
     if let Some(layer) = Layer::cached(&stem) {
         return Ok(layer);
@@ -40,7 +40,6 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
 
     eprintln!("building the Debian base from packages (two minutes)");
     let tar = stem.with_extension("tar");
-    let quoted = initramfs.display();
     let mut command = Command::new("mmdebstrap");
     command
         .args(["--variant=minbase", "--mode=root", "--format=tar", "--quiet"])
@@ -48,8 +47,7 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
         // The tree is thrown away if the machine stops: no need to wait for the disk after each file.
         .arg("--dpkgopt=force-unsafe-io")
         .args(LEFT_OUT.iter().map(|option| format!("--dpkgopt={option}")))
-        // Before the kernel is installed, for its installation builds the initramfs.
-        .arg(format!("--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\" && cp '{quoted}/walt.conf' \"$1/etc/initramfs-tools/conf.d/\" && cp '{quoted}/modules' \"$1/etc/initramfs-tools/\""))
+        .arg(format!("--essential-hook={}", prepare.display()))
         .arg(format!("--customize-hook={}", customize.display()))
         .arg(SUITE)
         .arg(&tar)
