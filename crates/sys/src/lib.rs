@@ -4,6 +4,7 @@
 mod buffer;
 pub mod child;
 pub mod clock;
+pub mod datagrams;
 pub mod icmp6;
 mod interface;
 pub mod ipv4;

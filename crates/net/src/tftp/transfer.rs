@@ -1,11 +1,13 @@
 //! Moves the bytes of one session: its socket, its timer, its read-ahead.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use wire::tftp::{ErrorCode, Packet, data_header};
@@ -80,7 +82,7 @@ impl Transfers {
             }
         };
         let (session, action) = Session::start(&request.options, file.size(), Instant::now());
-        let mut run = Run { socket, file, session, ahead: ReadAhead::default(), packet: Vec::new(), shared: self };
+        let mut run = Run { socket, file, session, ahead: ReadAhead::default(), shared: self };
         let end = match run.until_finished(action, inbox).await {
             Ok(outcome) => End::Session(outcome),
             Err(end) => end,
@@ -123,7 +125,6 @@ struct Run<'a> {
     file: BootFile,
     session: Session,
     ahead: ReadAhead,
-    packet: Vec<u8>,
     shared: &'a Transfers,
 }
 
@@ -191,20 +192,32 @@ impl Run<'_> {
             let data = self.file.read(start, usize::try_from(len).unwrap_or(usize::MAX)).await.map_err(End::Read)?;
             self.ahead = ReadAhead { start, data };
         }
-        for block in first..first + u64::from(blocks) {
-            let start = (block - 1) * blksize;
-            let data = self.ahead.slice(start, (start + blksize).min(size));
-            self.packet.clear();
-            // RFC 1350 has no rule for the 65536th block; all that boots today counts on from 0.
-            self.packet.extend(data_header(block as u16));
-            self.packet.extend_from_slice(data);
-            self.shared.counters.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-            let packet = std::mem::take(&mut self.packet);
-            let sent = self.send(&packet).await;
-            self.packet = packet;
-            sent?;
-        }
+        // RFC 1350 has no rule for the 65536th block; all that boots today counts on from 0.
+        let headers: Vec<_> = (first..first + u64::from(blocks)).map(|block| data_header(block as u16)).collect();
+        let mut datagrams: Vec<_> = headers
+            .iter()
+            .zip(0..)
+            .map(|(header, number)| {
+                let start = start + number * blksize;
+                [IoSlice::new(header), IoSlice::new(self.ahead.slice(start, (start + blksize).min(size)))]
+            })
+            .collect();
+        self.send_datagrams(&mut datagrams).await?;
+        self.shared.counters.bytes.fetch_add(end - start, Ordering::Relaxed);
         self.session.on_sent(Instant::now());
+        Ok(())
+    }
+
+    async fn send_datagrams(&self, mut datagrams: &mut [[IoSlice<'_>; 2]]) -> Result<(), End> {
+        while !datagrams.is_empty() {
+            let send = || sys::datagrams::send(self.socket.as_fd(), datagrams);
+            match self.socket.async_io(Interest::WRITABLE, send).await {
+                Ok(sent) => datagrams = &mut datagrams[sent..],
+                // The first one is lost, as it may be on the network; `recv` sees the refusals that count.
+                Err(error) if super::is_transient(&error) => datagrams = &mut datagrams[1..],
+                Err(error) => return Err(End::Socket(error)),
+            }
+        }
         Ok(())
     }
 
