@@ -75,6 +75,8 @@ pub struct Session {
     retries: u32,
     /// The window was sent whole, once, and nothing of it is acknowledged.
     in_step: bool,
+    /// The request came again since our last answer to it.
+    asked_again: bool,
     /// Smoothed time from a window to its acknowledgement.
     round_trip: Option<Duration>,
 }
@@ -111,6 +113,7 @@ impl Session {
             timeout,
             retries: 0,
             in_step: true,
+            asked_again: false,
             round_trip: None,
             agreed,
         };
@@ -163,6 +166,7 @@ impl Session {
             }
             self.measure(now);
             self.base = 1;
+            self.asked_again = false;
             return self.send_window(now);
         }
         // Block numbers roll over; at most MAX_WINDOW of them are open, so the distance is unambiguous.
@@ -174,6 +178,7 @@ impl Session {
         if ahead > 0 {
             self.base += ahead;
             self.retries = 0;
+            self.asked_again = false;
             if self.base > self.blocks {
                 return Action::Finish(Outcome::Complete);
             }
@@ -243,13 +248,21 @@ impl Session {
     /// once.
     pub fn on_repeat(&mut self, now: Instant, pause: Duration) -> Action {
         if now.duration_since(self.sent_at) < pause {
+            self.asked_again = true;
             return Action::Wait;
         }
+        self.asked_again = false;
         if self.base == 0 {
             self.sent_now(now);
             return Action::SendOptions;
         }
         self.send_window(now)
+    }
+
+    /// The client ended this transfer by ERROR, and had asked again before we saw that: UEFI sends both
+    /// at once, to two ports, and nothing keeps their order. It waits for an answer from a new session.
+    pub fn wants_another(&self, outcome: Outcome) -> bool {
+        self.asked_again && matches!(outcome, Outcome::SizeOnly | Outcome::Aborted)
     }
 
     /// The datagrams of the last action are out only now: reading the file may have taken a while.

@@ -49,7 +49,7 @@ impl Transfers {
         generation: u64,
     ) -> Ended {
         let begin = Instant::now();
-        let (end, bytes) = self.transfer(peer, &request, &mut inbox).await;
+        let (end, bytes, asked_again) = self.transfer(peer, &request, &mut inbox).await;
         let error = match &end {
             End::Session(outcome) => outcome.reason().map(str::to_owned),
             End::Unavailable(why) => Some(why.to_string()),
@@ -63,14 +63,19 @@ impl Transfers {
         self.events.send(Event::FileServed { client, service: "tftp", path, bytes, duration, error });
         let superseded = matches!(end, End::Session(Outcome::Superseded));
         inbox.close();
-        Ended { peer, generation, again: superseded || inbox.try_recv().is_ok() }
+        Ended { peer, generation, again: superseded || asked_again || inbox.try_recv().is_ok() }
     }
 
-    /// Runs the session; returns how it ended, and how many bytes have arrived.
-    async fn transfer(&self, peer: SocketAddrV4, request: &ReadRequest, inbox: &mut mpsc::Receiver<()>) -> (End, u64) {
+    /// Runs the session; returns how it ended, how many bytes have arrived, and whether the client wants another.
+    async fn transfer(
+        &self,
+        peer: SocketAddrV4,
+        request: &ReadRequest,
+        inbox: &mut mpsc::Receiver<()>,
+    ) -> (End, u64, bool) {
         let socket = match self.socket(peer).await {
             Ok(socket) => socket,
-            Err(error) => return (End::Socket(error), 0),
+            Err(error) => return (End::Socket(error), 0, false),
         };
         let file = match self.files.open(*peer.ip(), &place_of_tftp(&request.path)) {
             Ok(file) => file,
@@ -78,7 +83,7 @@ impl Transfers {
                 count(&self.counters.unavailable);
                 let packet = error_packet(error_code(&unavailable), &unavailable.to_string());
                 let sent = socket.send(&packet).await;
-                return (sent.map_or_else(End::Socket, |_| End::Unavailable(unavailable)), 0);
+                return (sent.map_or_else(End::Socket, |_| End::Unavailable(unavailable)), 0, false);
             }
         };
         let (session, action) = Session::start(&request.options, file.size(), Instant::now());
@@ -92,7 +97,8 @@ impl Transfers {
             // The transfer is lost, whether the client hears of it or not.
             let _ = run.socket.send(&error_packet(ErrorCode::Undefined, "read error on the server")).await;
         }
-        (end, run.session.acknowledged(run.file.size()))
+        let wants_another = matches!(&end, End::Session(outcome) if run.session.wants_another(*outcome));
+        (end, run.session.acknowledged(run.file.size()), wants_another)
     }
 
     /// RFC 1350 §4: a port of its own for each transfer. Connected, so that the kernel keeps other hosts out.

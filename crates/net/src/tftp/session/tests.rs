@@ -131,6 +131,25 @@ fn a_repeated_request_is_answered_from_the_same_session() {
     assert!(!session.is_opening());
 }
 
+#[test]
+fn a_request_that_overtook_the_error_before_it_gets_a_session_of_its_own() {
+    let (t, pause) = (Instant::now(), Duration::from_millis(500));
+    let probe = || Session::start(&Options { tsize: Some(0), ..Options::default() }, 5000, t).0;
+
+    let mut overtaken = probe();
+    overtaken.on_repeat(t, pause);
+    assert_eq!(overtaken.on_error(), Action::Finish(Outcome::SizeOnly));
+    assert!(overtaken.wants_another(Outcome::SizeOnly));
+
+    let mut answered = probe();
+    answered.on_repeat(t, pause);
+    answered.on_ack(0, t);
+    answered.on_error();
+    assert!(!answered.wants_another(Outcome::Aborted));
+
+    assert!(!probe().wants_another(Outcome::SizeOnly));
+}
+
 /// What a client does with the blocks that it gets.
 #[derive(Clone, Copy, PartialEq)]
 enum Client {
