@@ -181,8 +181,10 @@ fn accelerator() -> &'static [&'static str] {
     if *KVM.get_or_init(kvm_works) {
         &["-accel", "kvm", "-cpu", "host"]
     } else {
-        // Without AMD's virtualisation, or Linux loads KVM in the machine, which takes seconds under emulation.
-        &["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,-svm"]
+        // Without AMD's virtualisation, or Linux loads KVM in the machine, which takes seconds under emulation. QEMU
+        // then leaves out the CPUID leaf with the width of addresses, and Linux would guess that wrong with 5 levels
+        // of page tables: its file system code could not read its own memory.
+        &["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,-svm,-la57,xlevel=0x80000008"]
     }
 }
 

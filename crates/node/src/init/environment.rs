@@ -1,14 +1,12 @@
 //! The file systems of the kernel that every program expects.
 
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::mount::{MountFlags, mount};
 
 use crate::console;
 use crate::failure::{Doing as _, Failure};
-use crate::mounts;
 
 /// One file system to mount where it is missing.
 struct KernelFileSystem {
@@ -48,11 +46,9 @@ pub(super) fn mount_kernel_filesystems() -> Result<String, Failure> {
     if mounted.is_empty() { Ok("all there".into()) } else { Ok(format!("mounted {}", mounted.join(" "))) }
 }
 
+/// Whether another file system than the root's is there. (`/proc/self/mountinfo` would say so by name, but before
+/// `/proc` is mounted there is none, and the kernel writes names that it fails to read as `xxx`.)
 fn is_mount_point(path: &str) -> bool {
-    // `/proc` answers for itself: there is no mount table to read before it is mounted.
-    if path == "/proc" {
-        return Path::new("/proc/self/mountinfo").exists();
-    }
-    let table: io::Result<String> = fs::read_to_string("/proc/self/mountinfo");
-    table.is_ok_and(|text| mounts::parse(&text).iter().any(|mount| mount.point == path))
+    let device = |path: &str| fs::metadata(path).map(|metadata| metadata.dev());
+    device(path).is_ok_and(|there| device("/").is_ok_and(|root| root != there))
 }
