@@ -93,7 +93,9 @@ impl Machine {
         let device = format!("{nic},netdev=net,mac={}", spec.mac);
         if spec.firmware == Firmware::Bios {
             // graphics=off makes SeaBIOS and the ROM show their screen on the serial port.
-            command.args(["-machine", "pc,graphics=off", "-boot", "n", "-device", &device]);
+            // As most PCs do, try again when nothing could be booted; SeaBIOS' default is to stop for ever.
+            let order = "order=n,reboot-timeout=5000";
+            command.args(["-machine", "pc,graphics=off", "-boot", order, "-device", &device]);
         } else {
             let settings = lab.state().join(format!("{}.efivars", spec.name));
             fs::copy("/usr/share/OVMF/OVMF_VARS.fd", &settings).context("OVMF is missing (package ovmf)")?;
@@ -101,6 +103,12 @@ impl Machine {
             command.arg("if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd");
             command.arg("-drive").arg(format!("if=pflash,format=raw,unit=1,file={}", settings.display()));
             command.args(["-device", &format!("{device},romfile=,bootindex=0")]);
+            if spec.firmware == Firmware::UefiHttp {
+                // OVMF tries PXE first unless it is told that there is none (OvmfPkg's PxeBcPcdProducerLib).
+                for protocol in ["IPv4PXESupport", "IPv6PXESupport"] {
+                    command.arg("-fw_cfg").arg(format!("name=opt/org.tianocore/{protocol},string=n"));
+                }
+            }
         }
         let process = Background::start(&spec.name, &mut command, &lab.logs().join(format!("{}.qemu", spec.name)))?;
         let console = Follow::new(&console_log);

@@ -20,7 +20,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let booted = stage.boot_one(&image, &Spec::new("pc-restart", MAC), TINY_BOOT)?;
     let before = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
     booted.ssh.run(&format!(
-        "echo '{READER}' > /root/reader; : > /root/errors; : > /root/rounds; nohup sh /root/reader > /dev/null 2>&1 &"
+        "echo '{READER}' > /root/reader; : > /root/errors; : > /root/rounds; setsid sh /root/reader > /dev/null 2>> /root/errors < /dev/null &"
     ))?;
     wait_for_rounds(stage, &booted.ssh, 1)?;
     for round in 1..=3 {
