@@ -1,5 +1,6 @@
 //! `x e2e`: whole boots of real firmware and real images in QEMU, against our server.
 
+mod image_tree;
 mod pc_bios;
 mod pc_dnsmasq;
 mod pc_image_arrives_late;
@@ -31,7 +32,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 11] = [
+pub(crate) const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "pc-bios",
         usual: false,
@@ -74,6 +75,12 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         usual: false,
         what: "the server is killed and started again under a node that keeps reading",
         run: pc_server_restart::run,
+    },
+    Scenario {
+        name: "image-tree",
+        usual: true,
+        what: "no machine: every object of the Debian image over NFS and FUSE, and its exports, as other tools see them",
+        run: image_tree::run,
     },
     Scenario {
         name: "pc-isc-dhcpd",

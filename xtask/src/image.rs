@@ -16,7 +16,9 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use testbed::process::run;
 
-use oci::{Description, Layer, hex};
+use oci::{Description, Layer};
+
+pub(crate) use oci::hex;
 
 /// An image that is ready to be pushed.
 #[derive(Clone, Debug)]
