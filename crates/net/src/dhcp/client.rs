@@ -10,7 +10,10 @@ pub enum Client {
     /// Says `walt.node.<model>` already: an iPXE or U-Boot script of ours, or the image's own DHCP client.
     WaltNode,
     /// An iPXE that runs no script of ours yet.
-    Ipxe,
+    Ipxe {
+        /// It says that it loads files by HTTP.
+        http: bool,
+    },
     /// UEFI HTTP boot, x86-64.
     HttpUefi,
     /// The boot firmware of a Raspberry Pi.
@@ -42,7 +45,7 @@ impl Client {
             return Self::WaltNode;
         }
         if request.uci.split(',').any(|class| class == "iPXE") {
-            return Self::Ipxe;
+            return Self::Ipxe { http: request.ipxe_has_http };
         }
         // RFC 4578 §2.1; some firmware has the type in its class identifier alone.
         let architecture = request.architecture.or_else(|| architecture_in(&request.vci));
@@ -68,7 +71,7 @@ impl Client {
     pub fn label(self) -> &'static str {
         match self {
             Self::WaltNode => "walt",
-            Self::Ipxe => "ipxe",
+            Self::Ipxe { .. } => "ipxe",
             Self::HttpUefi => "http-uefi",
             Self::RaspberryPi => "pxe-rpi",
             Self::PxeBios => "pxe-bios",
@@ -82,7 +85,8 @@ impl Client {
     /// A Raspberry Pi asks for names of its own, and a client that says `walt.node.` has its script.
     pub fn boot_file(self, server: Ipv4Addr, loader: UefiLoader) -> Option<String> {
         match self {
-            Self::Ipxe => Some("pxe/walt.ipxe".to_owned()),
+            Self::Ipxe { http: true } => Some(format!("http://{server}/boot/pxe/walt.ipxe")),
+            Self::Ipxe { http: false } => Some("pxe/walt.ipxe".to_owned()),
             Self::PxeBios => Some("pxe/undionly.kpxe".to_owned()),
             Self::PxeUefi => Some(format!("pxe/{}", loader.file_name())),
             Self::HttpUefi => Some(format!("http://{server}/boot/pxe/{}", loader.file_name())),
@@ -95,7 +99,7 @@ impl Client {
         match self {
             Self::PxeBios | Self::PxeUefi | Self::RaspberryPi => Some("PXEClient"),
             Self::HttpUefi => Some("HTTPClient"),
-            Self::WaltNode | Self::Ipxe | Self::Other => None,
+            Self::WaltNode | Self::Ipxe { .. } | Self::Other => None,
         }
     }
 

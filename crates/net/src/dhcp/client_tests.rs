@@ -26,8 +26,30 @@ fn each_client_gets_its_boot_file() {
             Some("http://192.168.5.1/boot/pxe/snponly.efi"),
         ),
         ("HTTP boot of 32 bits", vci(b"HTTPClient:Arch:00015:UNDI:003001"), Client::Other, None),
-        ("iPXE in a PXE ROM", vci(BIOS).option(93, &[0, 0]).option(77, b"iPXE"), Client::Ipxe, Some("pxe/walt.ipxe")),
-        ("iPXE, RFC 3004", vci(UEFI).option(93, &[0, 7]).option(77, b"\x04iPXE"), Client::Ipxe, Some("pxe/walt.ipxe")),
+        (
+            "iPXE in a PXE ROM",
+            vci(BIOS).option(93, &[0, 0]).option(77, b"iPXE"),
+            Client::Ipxe { http: false },
+            Some("pxe/walt.ipxe"),
+        ),
+        (
+            "iPXE, RFC 3004",
+            vci(UEFI).option(93, &[0, 7]).option(77, b"\x04iPXE"),
+            Client::Ipxe { http: false },
+            Some("pxe/walt.ipxe"),
+        ),
+        (
+            "iPXE with HTTP",
+            vci(UEFI).option(93, &[0, 7]).option(77, b"iPXE").option(175, &[0x12, 1, 1, 0x13, 1, 1]),
+            Client::Ipxe { http: true },
+            Some("http://192.168.5.1/boot/pxe/walt.ipxe"),
+        ),
+        (
+            "iPXE whose options are cut short",
+            vci(UEFI).option(93, &[0, 7]).option(77, b"iPXE").option(175, &[0x12, 9, 1, 0x13, 1, 1]),
+            Client::Ipxe { http: false },
+            Some("pxe/walt.ipxe"),
+        ),
         ("iPXE of ours", vci(BIOS).option(77, b"walt.node.pc-x86-64"), Client::WaltNode, None),
         ("iPXE of ours, RFC 3004", vci(BIOS).option(77, b"\x13walt.node.pc-x86-64"), Client::WaltNode, None),
         ("U-Boot of ours", vci(b"walt.node.rpi-3-b"), Client::WaltNode, None),
@@ -65,7 +87,7 @@ fn pxe_2_1_vendor_options() {
     assert_eq!(menu[2..5], [0, 0, 17]);
     assert_eq!(&menu[5..22], b"Raspberry Pi Boot");
     assert_eq!(menu[22..], [255]);
-    for quiet in [Client::Ipxe, Client::WaltNode, Client::HttpUefi, Client::Other] {
+    for quiet in [Client::Ipxe { http: false }, Client::WaltNode, Client::HttpUefi, Client::Other] {
         assert_eq!(quiet.vendor_options(), None, "{quiet:?}");
     }
 }

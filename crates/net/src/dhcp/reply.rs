@@ -227,7 +227,7 @@ fn configuration(
     if let Some(id) = request.machine_id.clone().filter(|_| client.class_identifier().is_some()) {
         options.insert(DhcpOption::ClientMachineIdentifier(id));
     }
-    if request.has_ipxe_options || client == Client::Ipxe {
+    if request.has_ipxe_options || matches!(client, Client::Ipxe { .. }) {
         // iPXE's own option 175, sub-option 176 "no-pxedhcp": do not wait two seconds for a proxy DHCP server.
         options.insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(175), vec![176, 1, 1])));
     }

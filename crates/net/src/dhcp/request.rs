@@ -55,6 +55,8 @@ pub struct Request {
     pub machine_id: Option<Vec<u8>>,
     /// Option 175 is present: an iPXE, whatever its user class.
     pub has_ipxe_options: bool,
+    /// Option 175 says that this iPXE has HTTP built in.
+    pub ipxe_has_http: bool,
 }
 
 /// The messages that a client sends (RFC 2131 §3.1, table 2).
@@ -131,6 +133,7 @@ impl Request {
             architecture: options.u16(93),
             machine_id: options.get(97).map(<[u8]>::to_vec),
             has_ipxe_options: options.get(175).is_some(),
+            ipxe_has_http: options.get(175).is_some_and(|features| suboption(features, 0x13).is_some()),
         })
     }
 
@@ -140,15 +143,8 @@ impl Request {
         if self.giaddr.is_unspecified() {
             return self.giaddr;
         }
-        let mut rest = self.relay_agent.as_deref().unwrap_or_default();
-        while let [code, length, tail @ ..] = rest {
-            let Some((value, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
-            if let (5, Ok(link)) = (*code, <[u8; 4]>::try_from(value)) {
-                return link.into();
-            }
-            rest = tail;
-        }
-        self.giaddr
+        let link = suboption(self.relay_agent.as_deref().unwrap_or_default(), 5);
+        link.and_then(|link| <[u8; 4]>::try_from(link).ok()).map_or(self.giaddr, Ipv4Addr::from)
     }
 }
 
@@ -178,6 +174,18 @@ fn hardware_address(message: &Message<'_>) -> Result<MacAddr, RequestError> {
         return Err(RequestError::HardwareAddress);
     }
     Ok(MacAddr(mac))
+}
+
+/// The first option of this code among those that another option encloses (RFC 2132 §8.4, RFC 3046 §2.0).
+fn suboption(mut rest: &[u8], wanted: u8) -> Option<&[u8]> {
+    while let [code, length, tail @ ..] = rest {
+        let (value, tail) = tail.split_at_checked(usize::from(*length))?;
+        if *code == wanted {
+            return Some(value);
+        }
+        rest = tail;
+    }
+    None
 }
 
 /// Raw option values by code, parts joined.

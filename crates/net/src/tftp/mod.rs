@@ -57,7 +57,7 @@ pub struct Counters {
     pub unavailable: AtomicU64,
     /// Requests beyond the limits of sessions.
     pub overload: AtomicU64,
-    /// Transfers that ended with the last acknowledgement.
+    /// Transfers that ended with the last acknowledgement, or after the size where only that was asked.
     pub complete: AtomicU64,
     /// Transfers that ended otherwise.
     pub incomplete: AtomicU64,

@@ -82,11 +82,10 @@ pub struct Session {
 }
 
 impl Outcome {
-    /// Why the transfer is not complete.
+    /// Why the client has not got what it asked for.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Complete => None,
-            Self::SizeOnly => Some("only the size was asked"),
+            Self::Complete | Self::SizeOnly => None,
             Self::Aborted => Some("aborted by the client"),
             Self::LastAckMissing => Some("no acknowledgement of the last block"),
             Self::TimedOut => Some("timeout"),

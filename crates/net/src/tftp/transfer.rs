@@ -60,7 +60,10 @@ impl Transfers {
         let path = String::from_utf8_lossy(&request.path).into_owned();
         tracing::debug!(%peer, path, bytes, error, "TFTP transfer over");
         let (client, duration) = (*peer.ip(), begin.elapsed());
-        self.events.send(Event::FileServed { client, service: "tftp", path, bytes, duration, error });
+        // A question about a size is no file that was served: another request follows at once.
+        if !matches!(end, End::Session(Outcome::SizeOnly)) {
+            self.events.send(Event::FileServed { client, service: "tftp", path, bytes, duration, error });
+        }
         let superseded = matches!(end, End::Session(Outcome::Superseded));
         inbox.close();
         Ended { peer, generation, again: superseded || asked_again || inbox.try_recv().is_ok() }
