@@ -26,8 +26,6 @@ use stage::Stage;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     what: &'static str,
-    /// Part of `./x test`; the others run by name, or with `--all`.
-    pub(crate) usual: bool,
     run: fn(&mut Stage<'_>) -> Result<()>,
 }
 
@@ -35,63 +33,45 @@ pub(crate) struct Scenario {
 pub(crate) const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "pc-bios",
-        usual: false,
         what: "Debian with systemd on a BIOS PC: union, services, clock, watchdog, reboot",
         run: pc_bios::run,
     },
-    Scenario {
-        name: "pc-uefi",
-        usual: false,
-        what: "Debian on a UEFI PC, by the firmware's own PXE",
-        run: pc_uefi::run,
-    },
+    Scenario { name: "pc-uefi", what: "Debian on a UEFI PC, by the firmware's own PXE", run: pc_uefi::run },
     Scenario {
         name: "pc-server-gone",
-        usual: false,
         what: "the server stays away: the watchdog reboots the node after its grace time",
         run: pc_server_gone::run,
     },
     Scenario {
         name: "pc-image-switch",
-        usual: false,
         what: "another image for a node while the old one is in use",
         run: pc_image_switch::run,
     },
-    Scenario { name: "pc-uefi-http", usual: false, what: "a UEFI PC that boots over HTTP", run: pc_uefi_http::run },
+    Scenario { name: "pc-uefi-http", what: "a UEFI PC that boots over HTTP", run: pc_uefi_http::run },
     Scenario {
         name: "pc-image-arrives-late",
-        usual: false,
         what: "the first pull takes long: the node reboots until its image is there",
         run: pc_image_arrives_late::run,
     },
     Scenario {
         name: "pc-two-nodes",
-        usual: false,
         what: "two images at once; neither node mounts the other's",
         run: pc_two_nodes::run,
     },
     Scenario {
         name: "pc-server-restart",
-        usual: false,
         what: "the server is killed and started again under a node that keeps reading",
         run: pc_server_restart::run,
     },
     Scenario {
         name: "image-tree",
-        usual: true,
         what: "no machine: every object of the Debian image over NFS and FUSE, and its exports, as other tools see them",
         run: image_tree::run,
     },
-    Scenario {
-        name: "pc-isc-dhcpd",
-        usual: true,
-        what: "addresses by ISC's dhcpd, the rest by us",
-        run: pc_isc_dhcpd::run,
-    },
-    Scenario { name: "pc-dnsmasq", usual: true, what: "addresses by dnsmasq, the rest by us", run: pc_dnsmasq::run },
+    Scenario { name: "pc-isc-dhcpd", what: "addresses by ISC's dhcpd, the rest by us", run: pc_isc_dhcpd::run },
+    Scenario { name: "pc-dnsmasq", what: "addresses by dnsmasq, the rest by us", run: pc_dnsmasq::run },
     Scenario {
         name: "pc-tiny-busybox-init",
-        usual: true,
         what: "an image without systemd, through our own initramfs",
         run: pc_tiny_busybox_init::run,
     },

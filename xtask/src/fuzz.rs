@@ -6,9 +6,15 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use testbed::process::{run, run_shown};
 
-/// Runs every fuzz target for `seconds`.
-pub(crate) fn run_all(seconds: u32) -> Result<ExitCode> {
-    let targets = targets()?;
+/// Runs the fuzz targets, or the one that is named, for `seconds` each.
+pub(crate) fn run_targets(named: Option<&str>, seconds: u32) -> Result<ExitCode> {
+    let mut targets = targets()?;
+    if let Some(name) = named {
+        targets.retain(|target| target == name);
+        if targets.is_empty() {
+            bail!("no fuzz target is called {name:?}; they are the files of fuzz/fuzz_targets");
+        }
+    }
     prepare()?;
     let mut failed = Vec::new();
     for target in &targets {
@@ -36,23 +42,38 @@ pub(crate) fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Fuzzing wants a nightly compiler, for the sanitizers, and cargo-fuzz.
+/// cargo-fuzz, and every target built.
 pub(crate) fn prepare() -> Result<()> {
-    if run(Command::new("cargo").args(["+nightly", "--version"])).is_err() {
-        run_shown(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))
-            .context("fuzzing needs a nightly toolchain, which rustup installs")?;
-    }
     if run(Command::new("cargo").args(["fuzz", "--version"])).is_err() {
         run_shown(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))
             .context("cargo-fuzz cannot be installed")?;
     }
-    Ok(())
+    run_shown(cargo_fuzz("build").arg("--quiet")).context("the fuzz targets do not build")
+}
+
+/// `cargo fuzz COMMAND`, on the toolchain that builds the rest.
+fn cargo_fuzz(command: &str) -> Command {
+    let mut cargo = Command::new("cargo");
+    // The instrumentation is the same in every toolchain; rustc only wants to be told that we know it may change.
+    cargo.current_dir(crate::repository()).env("RUSTC_BOOTSTRAP", "1").args(["fuzz", command]);
+    if !has_address_sanitizer() {
+        // Our own code has next to no unsafe blocks in what is fuzzed; panics and endless loops are found all the same.
+        cargo.args(["--sanitizer", "none"]);
+    }
+    cargo
+}
+
+/// Whether the toolchain has the run-time part of AddressSanitizer: rustup's has, Debian's has not.
+fn has_address_sanitizer() -> bool {
+    let libraries = run(Command::new("rustc").args(["--print", "target-libdir"])).unwrap_or_default();
+    fs::read_dir(libraries.trim())
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_rt.asan.")))
 }
 
 /// Runs one target; an error if it finds something.
 pub(crate) fn run_one(target: &str, seconds: u32) -> Result<()> {
-    let mut command = Command::new("cargo");
-    command.current_dir(crate::repository()).args(["+nightly", "fuzz", "run", target]);
+    let mut command = cargo_fuzz("run");
+    command.arg(target);
     // New inputs go to a directory of their own; the corpus in the repository is for what somebody chose to keep.
     let found = crate::target_directory().join("fuzz-corpus").join(target);
     let kept = crate::repository().join("fuzz/corpus").join(target);

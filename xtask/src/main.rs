@@ -20,11 +20,11 @@ const HELP: &str = "\
 usage: ./x COMMAND
 
   demo                      a PC boots Debian over the network, before your eyes
-  test [--quick | --all]    what must hold; --quick leaves out the machines, --all adds every scenario and the fuzzing
+  test [--quick]            all that must hold; --quick leaves out the machines and the fuzzing
   e2e [--list | NAME]       one whole boot, with its checks
   bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
   image NAME                build an image of images/: debian-pc, tiny-pc
-  fuzz [--seconds N]        each fuzz target, for 300 s or as long as you say
+  fuzz [NAME] [--seconds N] each fuzz target, or one, for 300 s or as long as you say
   check                     formatting, lints, documentation, shipped configurations
   help                      this
 
@@ -55,12 +55,13 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(),
-        ["test"] => test::run(Extent::Usual),
+        ["test"] => test::run(Extent::Whole),
         ["test", "--quick"] => test::run(Extent::Quick),
-        ["test", "--all"] => test::run(Extent::All),
         ["check"] => check::run(),
-        ["fuzz"] => fuzz::run_all(300),
-        ["fuzz", "--seconds", seconds] => fuzz::run_all(seconds.parse().context("--seconds wants a number")?),
+        ["fuzz", named @ .., "--seconds", seconds] if named.len() <= 1 => {
+            fuzz::run_targets(named.first().copied(), seconds.parse().context("--seconds wants a number")?)
+        }
+        ["fuzz", named @ ..] if named.len() <= 1 => fuzz::run_targets(named.first().copied(), 300),
         ["e2e", "--list"] | ["e2e"] => {
             e2e::list();
             Ok(ExitCode::SUCCESS)

@@ -42,12 +42,10 @@ impl Tally {
 /// How much `x test` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// No machine is booted.
+    /// No machine is booted, and nothing fuzzed.
     Quick,
-    /// With the scenarios that fit into half an hour.
-    Usual,
-    /// Every scenario, and the fuzz targets.
-    All,
+    /// Everything.
+    Whole,
 }
 
 /// Runs the tests; fails if any of them has.
@@ -58,10 +56,8 @@ pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
         Ok(())
     })?;
     timed("unit, integration and documentation tests", || cargo_tests(&mut tally))?;
-    if extent != Extent::Quick {
-        timed("end-to-end tests", || scenarios(&mut tally, extent))?;
-    }
-    if extent == Extent::All {
+    if extent == Extent::Whole {
+        timed("end-to-end tests", || scenarios(&mut tally))?;
         timed("fuzz targets", || fuzz_targets(&mut tally))?;
     }
     for name in &tally.failed {
@@ -116,19 +112,18 @@ fn test_outcome(line: &str) -> Option<(&str, bool)> {
 }
 
 /// Every scenario, as a process of its own, a few at a time. What each printed is shown when it has ended.
-fn scenarios(tally: &mut Tally, extent: Extent) -> Result<()> {
+fn scenarios(tally: &mut Tally) -> Result<()> {
     // Once, before they start and want them all at the same time.
     let programs = build(Profile::Test)?;
     for recipe in [Recipe::TinyPc, Recipe::DebianPc] {
         image::build(recipe, &programs.agent)?;
     }
-    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| extent == Extent::All || scenario.usual).collect();
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(scenario) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(scenario) = SCENARIOS.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = run_scenario(scenario);
                     if let Ok(mut results) = results.lock() {
                         results.push((scenario.name, result));
@@ -157,7 +152,10 @@ fn run_scenario(scenario: &Scenario) -> Result<()> {
 }
 
 fn fuzz_targets(tally: &mut Tally) -> Result<()> {
-    fuzz::prepare()?;
+    if let Err(error) = fuzz::prepare() {
+        tally.add("fuzz", Err(error));
+        return Ok(());
+    }
     for target in fuzz::targets()? {
         tally.add(&format!("fuzz {target}"), fuzz::run_one(&target, FUZZ_SECONDS));
     }
