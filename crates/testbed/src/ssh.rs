@@ -38,7 +38,7 @@ impl Ssh {
         for option in [
             "BatchMode=yes",
             "IdentitiesOnly=yes",
-            "ConnectTimeout=20",
+            "ConnectTimeout=60",
             "ServerAliveInterval=10",
             "ServerAliveCountMax=12",
             "StrictHostKeyChecking=accept-new",
