@@ -10,3 +10,4 @@ mod layout;
 mod proxy;
 mod pulling;
 mod server;
+mod tls;

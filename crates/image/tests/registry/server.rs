@@ -30,8 +30,36 @@ impl Registry {
         Registry::start_with("auth:\n  htpasswd:\n    realm: lab\n    path: DIR/htpasswd\n")
     }
 
-    fn start_with(auth: &str) -> Registry {
+    /// One that speaks https alone, with a certificate for 127.0.0.1 by an authority of its own, whose certificate is
+    /// the file `ca.pem` in [`dir`](Self::dir).
+    pub(crate) fn start_with_tls() -> Registry {
         let dir = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let output = Command::new("openssl").current_dir(&dir).args(arguments.split(' ')).output();
+            let output = output.expect("openssl is needed (Debian package openssl)");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+        openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority"));
+        fs::write(dir.path().join("server.ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+        openssl(&format!("req {} -keyout server.key -out server.csr -subj /CN=registry", key.replace(" -days 2", "")));
+        openssl(
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext \
+             -out server.pem",
+        );
+        Registry::start_in(dir, "  tls:\n    certificate: DIR/server.pem\n    key: DIR/server.key\n")
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn start_with(auth: &str) -> Registry {
+        Registry::start_in(tempfile::tempdir().unwrap(), auth)
+    }
+
+    fn start_in(dir: TempDir, rest: &str) -> Registry {
         let path = dir.path().to_str().unwrap();
         fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
         // Another process may take the port between our look and the registry's start: then once more.
@@ -40,7 +68,7 @@ impl Registry {
             let config = format!(
                 "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n\
                  http:\n  addr: {address}\n{}",
-                auth.replace("DIR", path)
+                rest.replace("DIR", path)
             );
             let file = dir.path().join("config.yml");
             fs::write(&file, config).unwrap();
