@@ -1,32 +1,45 @@
-//! Pulls an image and builds its index, to "a node could boot", and prints how long each part took as JSON.
+//! Pulls an image and makes it ready as the server does, to "a node could boot": layers, the server's own layer, index,
+//! mount. Prints how long each part took as JSON.
 //!
-//! `pull REFERENCE --root DIR [--insecure] [--platform ARCHITECTURE[/VARIANT]]`
+//! `pull REFERENCE --root DIR --agent FILE [--insecure] [--platform ARCHITECTURE[/VARIANT]]`
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use walt_image::{LayerFiles, Platform, Reference, RegistrySettings, Store, View, index};
+use walt_image::mount::Mounts;
+use walt_image::server_layer::{HostKeys, Ports, ServerFiles, ServerKey, prepare};
+use walt_image::{LayerFiles, Platform, Reference, RegistrySettings, Store};
 
 type Error = Box<dyn std::error::Error>;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let started = Instant::now();
-    let Arguments { reference, root, platform, settings } = arguments()?;
-    let store = Store::open(root)?;
+    let Arguments { reference, root, agent, platform, settings } = arguments()?;
+    let store = Store::open(&root)?;
+    let files = ServerFiles {
+        agent: std::fs::read(agent)?,
+        server_ip: [10, 0, 0, 1].into(),
+        server_mac: [2, 0, 0, 0, 0, 1],
+        ports: Ports::default(),
+        authorized_key: ServerKey::load_or_create(&root)?.public,
+        host_keys: HostKeys::load_or_create(&root)?,
+        hosts: vec![([10, 0, 0, 1].into(), "walt-server".into())],
+        name_servers: vec![[10, 0, 0, 1].into()],
+        domain: None,
+        time_zone: None,
+    };
     let opened = Instant::now();
     let image = store.pull(&reference, &platform, &settings, |_| ()).await?;
     let pulled = Instant::now();
     let info = store.info(&image)?;
-    let files = LayerFiles::new(store.layers_dir());
-    let entries =
-        info.layers.iter().map(|(layer, _)| Ok((*layer, files.entries(*layer)?))).collect::<Result<Vec<_>, Error>>()?;
-    let stack: Vec<_> = entries.iter().map(|(layer, entries)| (*layer, entries)).collect();
-    let dir = store.images_dir().join(image.hex());
-    std::fs::create_dir_all(&dir)?;
-    index::write(&index::build(&stack, &image.hex())?, &dir.join("index"))?;
-    let view = View::open(&dir.join("index"), &files)?;
-    let indexed = Instant::now();
+    let layers: Vec<_> = info.layers.iter().map(|(layer, _)| *layer).collect();
+    let view = prepare(&LayerFiles::new(store.layers_dir()), &store.images_dir(), &image, &layers, &files)?;
+    let prepared = Instant::now();
+    let mounts = Mounts::new(store.images_dir());
+    mounts.mount(&view)?;
+    let mounted = Instant::now();
+    mounts.unmount(&files.image_id(&image));
     let (pull, size) = ((pulled - opened).as_secs_f64(), info.size as f64 / 1e6);
     println!(
         "{}",
@@ -37,8 +50,9 @@ async fn main() -> Result<(), Error> {
             "uncompressed_mb": size,
             "open_s": (opened - started).as_secs_f64(),
             "pull_s": pull,
-            "index_s": (indexed - pulled).as_secs_f64(),
-            "total_s": (indexed - started).as_secs_f64(),
+            "prepare_s": (prepared - pulled).as_secs_f64(),
+            "mount_s": (mounted - prepared).as_secs_f64(),
+            "total_s": (mounted - started).as_secs_f64(),
             "pull_mb_per_s": size / pull,
         })
     );
@@ -48,16 +62,19 @@ async fn main() -> Result<(), Error> {
 struct Arguments {
     reference: Reference,
     root: PathBuf,
+    agent: PathBuf,
     platform: Platform,
     settings: RegistrySettings,
 }
 
 fn arguments() -> Result<Arguments, Error> {
-    let (mut reference, mut root, mut platform, mut insecure) = (None, None, Platform::amd64(), false);
+    let (mut reference, mut root, mut agent) = (None, None, None);
+    let (mut platform, mut insecure) = (Platform::amd64(), false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--root" => root = arguments.next(),
+            "--agent" => agent = arguments.next(),
             "--insecure" => insecure = true,
             "--platform" => {
                 let value = arguments.next().ok_or("--platform wants a value")?;
@@ -67,10 +84,13 @@ fn arguments() -> Result<Arguments, Error> {
             _ => reference = Some(argument.parse::<Reference>()?),
         }
     }
-    let reference = reference.ok_or("which image? pull REFERENCE --root DIR [--insecure] [--platform ARCHITECTURE]")?;
+    let reference =
+        reference.ok_or("which image? pull REFERENCE --root DIR --agent FILE [--insecure] [--platform …]")?;
     let mut settings = RegistrySettings::default();
     if insecure {
         settings.insecure.push(reference.registry().to_owned());
     }
-    Ok(Arguments { reference, root: root.ok_or("--root DIR is missing")?.into(), platform, settings })
+    let root = root.ok_or("--root DIR is missing")?.into();
+    let agent = agent.ok_or("--agent FILE is missing")?.into();
+    Ok(Arguments { reference, root, agent, platform, settings })
 }

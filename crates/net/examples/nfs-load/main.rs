@@ -1,4 +1,4 @@
-//! Measures any NFSv3 server over TCP, and prints JSON: `nfs-load --help` says how.
+//! Measures any NFSv3 servers over TCP, in turns, and prints JSON: `nfs-load --help` says how.
 //!
 //! Each connection has one call under way at a time, as a process on a node that waits for its
 //! answer; all run on one thread, so that the server has the other processors to itself.
@@ -8,6 +8,7 @@ mod tree;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +18,12 @@ use connection::Connection;
 use tree::Tree;
 
 const USAGE: &str = "\
-Measures an NFSv3 server.
-  nfs-load --path EXPORT [options]
-    --server IP          (127.0.0.1)
-    --nfs-port PORT      (2049)
-    --mount-port PORT    (as --nfs-port)
+Measures NFSv3 servers of the same tree, in turns.
+  nfs-load [options] IP,NFS-PORT,MOUNT-PORT,EXPORT ...
     --connections LIST   (1,8,64)
-    --seconds N          per figure (3)
+    --seconds N          per server, figure and round (1)
+    --rounds N           (1)
     --only LIST          of getattr,lookup,readdirplus,read (all)
-    --label NAME         repeated in the output
 ";
 
 /// Bytes that one READ asks for at most; files are read from their start to their end.
@@ -36,14 +34,30 @@ const LIST_SIZE: u32 = 8192;
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 struct Options {
-    server: Ipv4Addr,
-    nfs_port: u16,
-    mount_port: Option<u16>,
-    path: String,
+    servers: Vec<Server>,
     connections: Vec<usize>,
     seconds: f64,
+    rounds: usize,
     only: Vec<String>,
-    label: String,
+}
+
+struct Server {
+    nfs: SocketAddr,
+    mount: SocketAddr,
+    path: String,
+}
+
+impl FromStr for Server {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let [address, nfs, mount, path] = text.splitn(4, ',').collect::<Vec<_>>()[..] else {
+            return Err(format!("{text} is not IP,NFS-PORT,MOUNT-PORT,EXPORT").into());
+        };
+        let address: Ipv4Addr = address.parse()?;
+        let port = |port: &str| Ok::<_, Error>(SocketAddr::from((address, port.parse()?)));
+        Ok(Self { nfs: port(nfs)?, mount: port(mount)?, path: path.to_owned() })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,15 +68,23 @@ enum Operation {
     Read,
 }
 
-const OPERATIONS: [(&str, Operation); 4] = [
-    ("getattr", Operation::GetAttr),
-    ("lookup", Operation::Lookup),
-    ("readdirplus", Operation::ReadDirPlus),
-    ("read", Operation::Read),
+/// What is counted, and how.
+type Unit = (&'static str, fn(&Done) -> f64);
+
+const CALLS: Unit = ("calls per second", |done| done.calls as f64);
+const ENTRIES: Unit = ("entries per second", |done| done.entries as f64);
+const MEGABYTES: Unit = ("MB per second", |done| done.bytes as f64 / 1e6);
+
+const OPERATIONS: [(&str, Operation, &[Unit]); 4] = [
+    ("getattr", Operation::GetAttr, &[CALLS]),
+    ("lookup", Operation::Lookup, &[CALLS]),
+    // Both: a server must win neither by fewer entries in each reply nor by fewer replies.
+    ("readdirplus", Operation::ReadDirPlus, &[CALLS, ENTRIES]),
+    ("read", Operation::Read, &[MEGABYTES]),
 ];
 
 /// What one connection has done.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct Done {
     calls: u64,
     entries: u64,
@@ -88,100 +110,110 @@ async fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, Error> {
-    let mut options = Options {
-        server: Ipv4Addr::LOCALHOST,
-        nfs_port: wire::nfs3::PORT,
-        mount_port: None,
-        path: String::new(),
-        connections: vec![1, 8, 64],
-        seconds: 3.0,
-        only: Vec::new(),
-        label: String::new(),
-    };
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
-        match name.as_str() {
-            "--server" => options.server = value.parse()?,
-            "--nfs-port" => options.nfs_port = value.parse()?,
-            "--mount-port" => options.mount_port = Some(value.parse()?),
-            "--path" => options.path = value,
-            "--connections" => options.connections = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
-            "--seconds" => options.seconds = value.parse()?,
-            "--only" => options.only = value.split(',').map(str::to_owned).collect(),
-            "--label" => options.label = value,
-            _ => return Err(format!("unknown option {name}").into()),
+    let mut options =
+        Options { servers: Vec::new(), connections: vec![1, 8, 64], seconds: 1.0, rounds: 1, only: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--connections" => options.connections = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--seconds" => options.seconds = value()?.parse()?,
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+            server => options.servers.push(server.parse()?),
         }
     }
-    if options.path.is_empty() {
-        return Err("--path is needed".into());
+    if options.servers.is_empty() {
+        return Err("which server?".into());
     }
     Ok(options)
 }
 
 async fn run(options: &Options) -> Result<(), Error> {
-    let nfs = SocketAddr::from((options.server, options.nfs_port));
-    let mount = SocketAddr::from((options.server, options.mount_port.unwrap_or(options.nfs_port)));
-    let root = Connection::open(mount).await?.mount(&options.path).await?;
-    let tree = Arc::new(Tree::walk(&mut Connection::open(nfs).await?, root).await?);
-    let mut figures = Vec::new();
-    for (name, operation) in OPERATIONS {
-        if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
-            continue;
+    let mut servers = Vec::new();
+    for server in &options.servers {
+        let root = Connection::open(server.mount).await?.mount(&server.path).await?;
+        let tree = Tree::walk(&mut Connection::open(server.nfs).await?, root).await?;
+        // Opened once, as nodes do: a new connection first has to learn how much is under way on a fast one.
+        let mut connections = Vec::new();
+        for _ in 0..options.connections.iter().copied().max().unwrap_or(0) {
+            connections.push(Connection::open(server.nfs).await?);
         }
-        for &connections in &options.connections {
-            let figure = measure(nfs, &tree, operation, connections, options.seconds).await?;
-            eprintln!("{} {name} x{connections}: {figure}", options.label);
-            figures.push(format!(r#"{{"operation":"{name}","connections":{connections},{figure}}}"#));
+        servers.push(Measured { tree: Arc::new(tree), connections });
+    }
+    if !servers.iter().all(|server| server.tree.is_like(&servers[0].tree)) {
+        return Err("the servers have different trees".into());
+    }
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let mut cells: Vec<_> = OPERATIONS
+        .iter()
+        .filter(|(name, ..)| wanted(name))
+        .flat_map(|operation| options.connections.iter().map(move |&count| (operation, count, Vec::new())))
+        .collect();
+    // A round goes over all cells: what disturbs the machine for some seconds then spoils one round of a few cells
+    // instead of most rounds of one. The first is not counted: it is there for the connections and the caches.
+    for counted in std::iter::once(false).chain(std::iter::repeat_n(true, options.rounds)) {
+        for ((_, operation, _), connections, rounds) in &mut cells {
+            let mut round = Vec::new();
+            for server in &mut servers {
+                round.push(server.measure(*operation, *connections, options.seconds).await?);
+            }
+            if counted {
+                rounds.push(round);
+            }
         }
     }
+    let mut figures = Vec::new();
+    for ((name, _, units), connections, rounds) in &cells {
+        for (unit, count) in *units {
+            let rates = |round: &Vec<(Done, f64)>| {
+                let rates: Vec<_> = round.iter().map(|(d, seconds)| format!("{:.1}", count(d) / seconds)).collect();
+                format!("[{}]", rates.join(","))
+            };
+            let rates: Vec<_> = rounds.iter().map(rates).collect();
+            figures.push(format!(
+                r#"{{"operation":"{name}","connections":{connections},"unit":"{unit}","rounds":[{}]}}"#,
+                rates.join(",")
+            ));
+        }
+    }
+    let tree = &servers[0].tree;
     println!(
-        r#"{{"label":{:?},"server":"{nfs}","objects":{},"directories":{},"read_set_bytes":{},"figures":[{}]}}"#,
-        options.label,
+        r#"{{"objects":{},"directories":{},"read_set_bytes":{},"figures":[{}]}}"#,
         tree.objects.len(),
         tree.directories.len(),
         tree.read_set.iter().map(|(_, size)| size).sum::<u64>(),
-        figures.join(",")
+        figures.join(",\n")
     );
     Ok(())
 }
 
-/// Members of a JSON object: one figure.
-async fn measure(
-    nfs: SocketAddr,
-    tree: &Arc<Tree>,
-    operation: Operation,
-    connections: usize,
-    seconds: f64,
-) -> Result<String, Error> {
-    let mut open = Vec::new();
-    for _ in 0..connections {
-        open.push(Connection::open(nfs).await?);
-    }
-    let start = Instant::now();
-    let end = start + Duration::from_secs_f64(seconds);
-    let workers: Vec<_> = open
-        .into_iter()
-        .enumerate()
-        .map(|(number, connection)| tokio::spawn(work(connection, Arc::clone(tree), operation, number as u64, end)))
-        .collect();
-    let mut sum = Done::default();
-    for worker in workers {
-        let done = worker.await??;
-        sum.calls += done.calls;
-        sum.entries += done.entries;
-        sum.bytes += done.bytes;
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    let calls = sum.calls as f64 / seconds;
-    Ok(match operation {
-        Operation::Read => {
-            format!(r#""megabytes_per_second":{:.1},"calls_per_second":{calls:.0}"#, sum.bytes as f64 / 1e6 / seconds)
+/// A server under measurement.
+struct Measured {
+    tree: Arc<Tree>,
+    connections: Vec<Connection>,
+}
+
+impl Measured {
+    /// What `connections` of the connections do together, and in how many seconds.
+    async fn measure(&mut self, operation: Operation, connections: usize, seconds: f64) -> Result<(Done, f64), Error> {
+        let start = Instant::now();
+        let end = start + Duration::from_secs_f64(seconds);
+        let used = self.connections.drain(..connections).enumerate();
+        let workers: Vec<_> = used
+            .map(|(number, connection)| {
+                tokio::spawn(work(connection, Arc::clone(&self.tree), operation, number as u64, end))
+            })
+            .collect();
+        let mut sum = Done::default();
+        for worker in workers {
+            let (connection, done) = worker.await??;
+            self.connections.push(connection);
+            sum.calls += done.calls;
+            sum.entries += done.entries;
+            sum.bytes += done.bytes;
         }
-        Operation::ReadDirPlus => {
-            format!(r#""calls_per_second":{calls:.0},"entries_per_second":{:.0}"#, sum.entries as f64 / seconds)
-        }
-        _ => format!(r#""calls_per_second":{calls:.0}"#),
-    })
+        Ok((sum, start.elapsed().as_secs_f64()))
+    }
 }
 
 async fn work(
@@ -190,7 +222,7 @@ async fn work(
     operation: Operation,
     number: u64,
     end: Instant,
-) -> Result<Done, Error> {
+) -> Result<(Connection, Done), Error> {
     let mut random = Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut done = Done::default();
     while Instant::now() < end {
@@ -232,7 +264,7 @@ async fn work(
             }
         }
     }
-    Ok(done)
+    Ok((connection, done))
 }
 
 /// A status that no call of ours should get.

@@ -66,6 +66,13 @@ impl Tree {
         }
         Ok(tree)
     }
+
+    /// Whether both have the same names in the same places, and the same sizes of what is read.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let names = |tree: &'_ Self| tree.objects.iter().map(|o| (o.parent, o.name.clone())).collect::<Vec<_>>();
+        let sizes = |tree: &Self| tree.read_set.iter().map(|(_, size)| *size).collect::<Vec<_>>();
+        names(self) == names(other) && sizes(self) == sizes(other)
+    }
 }
 
 async fn names(connection: &mut Connection, dir: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
