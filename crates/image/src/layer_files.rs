@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::DiffId;
-use crate::index::{IndexError, write_atomically};
+use crate::index::IndexError;
+use crate::store::Partial;
 use crate::tar::{LayerEntries, LayerScanner, TarError};
 
 /// Why a layer could not be added.
@@ -69,7 +70,7 @@ impl LayerFiles {
         for (path, content) in [(self.toc_path(layer), &entries.to_toc()[..]), (self.path(layer), tar)] {
             let is_there = path.metadata().is_ok_and(|m| m.len() == content.len() as u64);
             if !is_there {
-                write_atomically(content, &path).map_err(|cause| AddLayerError::Write { path, cause })?;
+                Partial::write(&path, content).map_err(|cause| AddLayerError::Write { path, cause })?;
             }
         }
         Ok((layer, entries))
@@ -101,7 +102,7 @@ impl LayerFiles {
         }
         let entries = scanner.finish()?;
         let path = self.toc_path(layer);
-        write_atomically(&entries.to_toc(), &path).map_err(|cause| AddLayerError::Write { path, cause })?;
+        Partial::write(&path, &entries.to_toc()).map_err(|cause| AddLayerError::Write { path, cause })?;
         Ok(entries)
     }
 

@@ -6,12 +6,11 @@ mod format;
 mod reader;
 mod tree;
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::DiffId;
+use crate::store::Partial;
 use crate::tar::LayerEntries;
 
 pub(crate) use format::{InodeRecord, file_type};
@@ -95,23 +94,7 @@ pub fn build(layers: &[(DiffId, &LayerEntries)], image_id: &str) -> Result<Vec<u
 ///
 /// The file is never changed afterwards: whoever has it mapped depends on that.
 pub fn write(index: &[u8], path: &Path) -> Result<(), IndexError> {
-    write_atomically(index, path).map_err(|cause| IndexError::Write { path: path.into(), cause })
-}
-
-pub(crate) fn write_atomically(bytes: &[u8], path: &Path) -> io::Result<()> {
-    // Two writers of the same file write the same; each completes its own before the rename.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = directory.join(format!(".partial-{name}-index-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    let mut file = File::create(&partial)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    written?;
-    // The name is durable once its directory is.
-    File::open(directory)?.sync_all()
+    Partial::write(path, index).map_err(|cause| IndexError::Write { path: path.into(), cause })
 }
 
 /// CRC-32 of a file whose own checksum field is left out.

@@ -75,6 +75,8 @@ impl Store {
             fs::create_dir_all(&dir).map_err(|source| OpenError::Create { path: dir.clone(), source })?;
             clean(&dir).map_err(|source| OpenError::Clean { path: dir, source })?;
         }
+        let images = root.join("images");
+        clean_images(&images).map_err(|source| OpenError::Clean { path: images, source })?;
         Ok(Store {
             inner: Arc::new(Inner {
                 root,
@@ -162,9 +164,7 @@ impl Store {
     pub(crate) fn publish_config(&self, image: &ImageDigest, json: &[u8]) -> Result<(), (PathBuf, io::Error)> {
         let path = self.config_path(image);
         if !path.exists() {
-            Partial::create(path.clone())
-                .and_then(|mut partial| partial.append(json).and_then(|()| partial.publish()))
-                .map_err(|source| (path, source))?;
+            Partial::write(&path, json).map_err(|source| (path, source))?;
         }
         Ok(())
     }
@@ -214,14 +214,22 @@ fn lock(root: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// The same in the directory of each image. A mount in it that the last process left is not looked into.
+fn clean_images(images: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(images)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            clean(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what was being written when the last process ended.
 fn clean(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        // The suffix is that of files below `images/` and of the server's own layers.
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        if !name.starts_with(partial::PREFIX.as_bytes()) && !name.ends_with(b".partial") {
+        if !entry.file_name().as_encoded_bytes().starts_with(partial::PREFIX.as_bytes()) {
             continue;
         }
         tracing::info!(path = %entry.path().display(), "removing what was left unfinished");

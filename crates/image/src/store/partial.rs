@@ -22,11 +22,25 @@ pub(crate) struct Partial {
 impl Partial {
     /// Starts what will be `target`, in the same directory.
     pub(crate) fn create(target: PathBuf) -> io::Result<Partial> {
+        // Two writers of one target write the same: each has a file of its own until it is whole.
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = target.with_file_name(format!("{PREFIX}{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Partial { path, target, file, len: 0, published: false })
+        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        loop {
+            let path = target.with_file_name(format!("{PREFIX}{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Partial { path, target, file, len: 0, published: false }),
+                // A process that crashed left it, and nobody has opened the store since.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes all of `target` at once.
+    pub(crate) fn write(target: &Path, content: &[u8]) -> io::Result<()> {
+        let mut partial = Partial::create(target.to_owned())?;
+        partial.append(content)?;
+        partial.publish()
     }
 
     /// Bytes appended so far.
@@ -95,5 +109,19 @@ mod tests {
         partial.publish().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"xy");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a");
+        // Other tests count on at the same time, but not so fast.
+        let next = Partial::create(target.clone()).unwrap();
+        let number: u64 = next.path().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
+        for number in number + 1..number + 100 {
+            fs::write(dir.path().join(format!("{PREFIX}a-{number}")), "half").unwrap();
+        }
+        Partial::write(&target, b"whole").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"whole");
     }
 }

@@ -53,16 +53,18 @@ fn opening_removes_what_a_crash_left() {
     let image = TestImage::new(vec![noise(1, 100)]);
     let digest = import(&store, &image);
     drop(store);
-    for name in ["layers/.partial-ab-1", "layers/ab.toc.partial", "configs/.partial-x.json-0"] {
+    fs::create_dir_all(dir.path().join("images/ab/fs")).unwrap();
+    let index = "images/ab/.partial-index-0";
+    for name in ["layers/.partial-ab-1", "configs/.partial-x.json-0", "images/.partial-upload-0", index] {
         fs::write(dir.path().join(name), "half").unwrap();
     }
-    fs::create_dir(dir.path().join("images/.partial-1")).unwrap();
     let store = Store::open(dir.path()).unwrap();
     assert!(store.is_complete(&digest));
     assert_eq!(
         (files(&store, "layers").len(), files(&store, "configs").len(), files(&store, "images").len()),
-        (2, 1, 0)
+        (2, 1, 1)
     );
+    assert_eq!(files(&store, "images/ab"), ["fs"]);
 }
 
 #[test]
