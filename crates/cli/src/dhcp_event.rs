@@ -26,7 +26,8 @@ Examples:
   walt-dhcp-event commit '' walt.node.pc-x86-64 192.168.152.10 52:54:00:00:00:01 pc1 0 unknown
 
 The second form is the one of WalT's dhcpd.conf: commit VCI UCI IP MAC NAME KNOWN TYPE. Other events than
-`commit` are ignored. Nothing waits for what the daemon does with the lease."
+`commit` are ignored. Behind the event nothing is taken for an option. Nothing waits for what the daemon does
+with the lease."
 )]
 struct Args {
     /// Control socket of walt-server-daemon
@@ -48,7 +49,9 @@ struct Args {
     #[arg(long, default_value = "")]
     host_name: String,
     /// `commit VCI UCI IP MAC [NAME [KNOWN [TYPE]]]`
-    #[arg(conflicts_with_all = ["mac", "ip", "vci", "uci", "host_name"], value_name = "EVENT", num_args = 1..)]
+    // Behind the event everything is a value: clients send what they like, `--` and `--socket=…` included.
+    #[arg(conflicts_with_all = ["mac", "ip", "vci", "uci", "host_name"], value_name = "EVENT", num_args = 1..,
+        trailing_var_arg = true)]
     positional: Vec<String>,
 }
 
@@ -117,6 +120,20 @@ mod tests {
         let words = ["commit", "", "walt.node.pc-x86-64", "10.0.0.1", "52:54:0:0:a:1", "pc1", "0", "unknown"];
         assert_eq!(parse(&words), Ok(Some(report("walt.node.pc-x86-64", "pc1"))));
         assert_eq!(parse(&words[..5]), Ok(Some(report("walt.node.pc-x86-64", ""))));
+    }
+
+    #[test]
+    fn what_a_client_sends_is_no_option() {
+        for class in ["-", "--", "-h", "--help", "--socket=/x", "--mac", "--$(reboot)'"] {
+            let words = ["commit", class, class, "10.0.0.1", "52:54:0:0:a:1", class, "0", "unknown"];
+            let expected = LeaseReport { vci: class.into(), ..report(class, class) };
+            assert_eq!(parse(&words), Ok(Some(expected.clone())), "{class}");
+            // Options of ours stand before the event, and may end with `--`.
+            for before in [&["--"][..], &["--socket", "/run/x"], &["--socket=/run/x", "--"]] {
+                assert_eq!(parse(&[before, &words].concat()), Ok(Some(expected.clone())), "{before:?} {class}");
+            }
+        }
+        assert!(parse(&["--mca", "52:54:00:00:0a:01"]).is_err());
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn check_clients(net: &Net, mac: &str, types: bool) {
         let (classes, name) = classes.rsplit_once('|').unwrap();
         // The template tells the model of what says walt.node.<model>.
         let node_type = classes.split('|').find_map(|class| class.strip_prefix("walt.node.")).filter(|_| types);
-        let expected = format!("--|commit|{classes}|{ip}|{mac}|{name}|0|{}\n", node_type.unwrap_or("unknown"));
+        let expected = format!("commit|{classes}|{ip}|{mac}|{name}|0|{}\n", node_type.unwrap_or("unknown"));
         assert_eq!(note, expected, "{arguments}");
     }
 }
