@@ -165,10 +165,30 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         for space in &self.spaces {
+            // What a client left in the background would keep the namespace alive without its name. This program has
+            // threads in it at most.
+            if let Ok(output) = Command::new("ip").args(["netns", "pids", space]).output() {
+                let ids = String::from_utf8_lossy(&output.stdout);
+                let _ = Command::new("kill").arg("-KILL").args(ids.split_whitespace()).output();
+            }
             let _ = Command::new("ip").args(["netns", "del", space]).status();
         }
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+#[test]
+fn nothing_outlives_its_network() {
+    let mut net = Net::new();
+    net.add("node");
+    // As dhclient does: into the background, away from its parent.
+    let started = net.command("node", "sh").args(["-c", "setsid sleep 1000 >&- 2>&- & echo $!"]).output().unwrap();
+    let process = Path::new("/proc").join(String::from_utf8(started.stdout).unwrap().trim());
+    assert!(process.exists());
+    drop(net);
+    // A zombie, until whoever inherited it has looked, has no program any more.
+    let ends = || std::fs::read(process.join("cmdline")).map_or(true, |program| program.is_empty());
+    wait_for("it is killed", Duration::from_secs(5), ends);
 }
 
 /// Our server, running.
