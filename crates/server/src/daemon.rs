@@ -65,7 +65,7 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     // What the configuration gets wrong is said before anything is touched.
     nodes.dhcp(settings)?;
     // First of all the lock on the state: what follows assumes that nobody else works on it.
-    let store = image::Store::open(&settings.state_dir).context(
+    let store = image::Store::open_with(&settings.state_dir, settings.limits).context(
         "can not use the state directory (one daemon a state directory: stop the other one, or use --state-dir)",
     )?;
     let (registry, writer, loaded) = Registry::open(&settings.state_dir.join("walt.db"))?;

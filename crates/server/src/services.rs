@@ -68,6 +68,10 @@ impl NodeInterface {
             subnet = subnet.with_gateway(gateway);
         }
         let mut dhcp = dhcp::Settings::new(self.address, subnet);
+        for relay in &settings.dhcp.relays {
+            relay.check_apart_from(&dhcp.subnet, self.address)?;
+            dhcp.relayed.push(relay.subnet()?);
+        }
         dhcp.dns.clone_from(&settings.dhcp.dns);
         dhcp.domain.clone_from(&settings.dhcp.domain);
         Ok(Some(dhcp))
@@ -344,4 +348,34 @@ fn explain(error: impl Into<Error>, service: &str, protocol: &str, port: u16) ->
         return error.context(format!("{what}: run the daemon as root"));
     }
     error.context(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{File, Flags};
+
+    fn dhcp(text: &str) -> Result<dhcp::Settings, Error> {
+        let flags = Flags { interface: Some("lo".into()), ..Flags::default() };
+        let settings = Settings::merge(File::parse(text, Path::new("x"))?, &flags, "x".into())?;
+        let interface = Interface::by_name("lo")?;
+        let nodes = NodeInterface { interface, address: Ipv4Addr::new(10, 9, 8, 1), prefix: 24 };
+        nodes.dhcp(&settings)?.context("internal mode")
+    }
+
+    #[test]
+    fn nodes_behind_a_relay_agent_get_addresses_of_its_network() {
+        let settings =
+            dhcp("[dhcp]\nrelays = [\"10.8.0.1/16\", \"10.9.9.1/24\"]\nrange = \"10.9.8.5-10.9.8.9\"").unwrap();
+        let relay = Ipv4Addr::new(10, 8, 0, 1);
+        let subnet = settings.subnet_of(relay).unwrap();
+        assert_eq!(subnet.gateway, Some(relay));
+        assert!(subnet.in_pool(Ipv4Addr::new(10, 8, 77, 7)) && !subnet.in_pool(relay));
+        assert!(settings.subnet_of(Ipv4Addr::new(10, 9, 9, 9)).is_some());
+        assert!(settings.subnet_of(Ipv4Addr::new(10, 7, 0, 1)).is_none());
+        for network in ["10.9.8.129/25", "10.9.8.200/24", "10.1.2.3/8"] {
+            let error = dhcp(&format!("[dhcp]\nrelays = [{network:?}]")).unwrap_err().to_string();
+            assert!(error.contains("in common"), "{network}: {error}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! How much an image may ask of us.
 
 /// Bounds on what the store takes in. The defaults let every sane image pass.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest uncompressed layer, in bytes.
     pub max_layer: u64,

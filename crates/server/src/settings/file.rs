@@ -31,6 +31,7 @@ pub(super) struct Dhcp {
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) dns: Vec<Ipv4Addr>,
     pub(super) domain: Option<String>,
+    pub(super) relays: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -42,6 +43,9 @@ pub(super) struct Hooks {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Images {
+    pub(super) max_image_gib: Option<u64>,
+    pub(super) max_layer_gib: Option<u64>,
+    pub(super) keep_free_mib: Option<u64>,
     pub(super) default: BTreeMap<String, String>,
 }
 
@@ -63,7 +67,11 @@ pub(super) const KEYS: &[&str] = &[
     "dhcp.gateway",
     "dhcp.dns",
     "dhcp.domain",
+    "dhcp.relays",
     "hooks.lease",
+    "images.max_image_gib",
+    "images.max_layer_gib",
+    "images.keep_free_mib",
     "images.default.*",
     "registries.insecure",
 ];

@@ -5,6 +5,8 @@
 
 mod file;
 mod flags;
+mod limits;
+mod relays;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,8 @@ use std::path::PathBuf;
 
 pub use file::File;
 pub use flags::Flags;
+use image::store::Limits;
+pub use relays::Relay;
 
 /// Where the configuration is looked for unless a flag says otherwise. It may be absent.
 pub const DEFAULT_CONFIG: &str = "/etc/walt/server.toml";
@@ -37,6 +41,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// Image that a new node of a model gets, by model.
     pub default_images: BTreeMap<String, String>,
+    /// What images may ask of this machine's disk.
+    pub limits: Limits,
     /// How registries are reached.
     pub registries: Registries,
 }
@@ -54,6 +60,8 @@ pub struct Dhcp {
     pub dns: Vec<Ipv4Addr>,
     /// Domain name (option 15).
     pub domain: Option<String>,
+    /// Networks behind relay agents.
+    pub relays: Vec<Relay>,
 }
 
 /// Who assigns addresses.
@@ -168,8 +176,10 @@ impl Settings {
                 gateway: file.dhcp.gateway,
                 dns: file.dhcp.dns,
                 domain: file.dhcp.domain,
+                relays: relays::parse(&file.dhcp.relays)?,
             },
             hooks: Hooks { lease: file.hooks.lease },
+            limits: limits::check(&file.images)?,
             default_images: file.images.default,
             registries: Registries { insecure: file.registries.insecure },
         };

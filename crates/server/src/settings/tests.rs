@@ -64,6 +64,18 @@ fn wrong_values_are_named() {
         ("[images.default]\npc-x86-64 = \"UPPER CASE\"", "images.default"),
         ("[images.default]\n\"../x\" = \"a/b\"", "images.default"),
         ("[registries]\ninsecure = [\"http://host\"]", "registries.insecure"),
+        ("[images]\nmax_image_gib = 0", "images.max_image_gib"),
+        ("[images]\nmax_image_gib = 16385", "images.max_image_gib"),
+        ("[images]\nmax_image_gib = -1", "max_image_gib"),
+        ("[images]\nmax_layer_gib = 129", "images.max_layer_gib"),
+        ("[images]\nmax_image_gib = 8\nmax_layer_gib = 9", "images.max_layer_gib"),
+        ("[images]\nkeep_free_mib = 16777217", "images.keep_free_mib"),
+        ("[dhcp]\nrelays = [\"10.1.0.1\"]", "dhcp.relays"),
+        ("[dhcp]\nrelays = [\"10.1.0.1/31\"]", "dhcp.relays"),
+        ("[dhcp]\nrelays = [\"10.1.0.0/24\"]", "dhcp.relays"),
+        ("[dhcp]\nrelays = [\"10.1.0.255/24\"]", "dhcp.relays"),
+        ("[dhcp]\nrelays = [\"10.1.0.1/24\", \"10.1.3.1/16\"]", "in common"),
+        ("[dhcp]\nrelays = [\"10.1.3.1/16\", \"10.1.0.1/24\"]", "in common"),
     ] {
         let error = settings(text, &["--interface", "eth1"]).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
@@ -76,6 +88,16 @@ fn default_image_of_a_model_can_be_set() {
     let settings = settings(text, &["--interface", "eth1"]).unwrap();
     assert_eq!(settings.default_image("pc-x86-64"), "docker.io/library/debian-pc:latest");
     assert_eq!(settings.default_image("rpi-3-b"), "docker.io/waltplatform/rpi-3-b-default:latest");
+}
+
+#[test]
+fn limits_are_the_usual_ones_or_those_of_the_file() {
+    let limits = |text: &str| settings(text, &["--interface", "eth1"]).unwrap().limits;
+    assert_eq!(limits(""), Limits::default());
+    let set = limits("[images]\nmax_image_gib = 300\nmax_layer_gib = 200\nkeep_free_mib = 0");
+    assert_eq!((set.max_image, set.max_layer, set.reserve), (300 << 30, 200 << 30, 0));
+    // A layer is part of an image.
+    assert_eq!(limits("[images]\nmax_image_gib = 8").max_layer, 8 << 30);
 }
 
 #[test]

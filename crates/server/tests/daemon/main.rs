@@ -155,7 +155,10 @@ fn a_wrong_configuration_is_refused_before_anything_is_touched() {
     std::fs::write(&config, "[dhcp]\nrange = \"10.9.9.10-10.9.9.20\"\n").unwrap();
     let output = lab.run("true;", &["--config", config.to_str().unwrap()]);
     assert!(!output.status.success() && stderr(&output).contains("10.9.9.10"), "{}", stderr(&output));
-    std::fs::write(&config, "[dhcp]\nrange = \"10.9.8.10-10.9.8.20\"\n").unwrap();
+    std::fs::write(&config, "[dhcp]\nrelays = [\"10.9.0.1/16\"]\n").unwrap();
+    let output = lab.run("true;", &["--config", config.to_str().unwrap(), "--check-config"]);
+    assert!(!output.status.success() && stderr(&output).contains("in common"), "{}", stderr(&output));
+    std::fs::write(&config, "[dhcp]\nrange = \"10.9.8.10-10.9.8.20\"\nrelays = [\"10.8.0.1/16\"]\n").unwrap();
     let output = lab.run("true;", &["--config", config.to_str().unwrap(), "--check-config"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(!lab.dir.path().join("state/nodes").exists());
