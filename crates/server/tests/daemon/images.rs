@@ -6,7 +6,7 @@ use image::tar::{TarAttr, TarWriter};
 use crate::lab::{Lab, Running};
 
 /// A docker-archive with one image of one file, made for `models` (no label without).
-fn archive(name: &str, models: Option<&str>, content: &[u8]) -> Vec<u8> {
+pub(crate) fn archive(name: &str, models: Option<&str>, content: &[u8]) -> Vec<u8> {
     let mut layer = TarWriter::new();
     for dir in ["bin", "etc", "proc", "sys", "dev", "run", "boot", "boot/pc-x86-64"] {
         layer.directory(dir.as_bytes(), TarAttr::mode(0o755));
@@ -30,7 +30,7 @@ fn archive(name: &str, models: Option<&str>, content: &[u8]) -> Vec<u8> {
     archive.finish()
 }
 
-fn import(daemon: &Running, archive: &[u8], name: Option<&str>) -> (u16, String) {
+pub(crate) fn import(daemon: &Running, archive: &[u8], name: Option<&str>) -> (u16, String) {
     let query = name.map(|name| format!("?name={name}")).unwrap_or_default();
     let (status, body) = daemon.exchange("POST", &format!("/v1/images/import{query}"), archive);
     (status, String::from_utf8(body).unwrap())

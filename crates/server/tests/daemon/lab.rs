@@ -53,7 +53,12 @@ impl Lab {
 
     /// Starts a daemon and waits until it answers.
     pub(crate) fn start(&self, flags: &[&str]) -> Running {
-        let child = self.command("true;", flags).stderr(Stdio::null()).spawn().unwrap();
+        self.start_after("true;", flags)
+    }
+
+    /// As [`start`](Self::start), after the commands `before`, which run in its network and with its mounts.
+    pub(crate) fn start_after(&self, before: &str, flags: &[&str]) -> Running {
+        let child = self.command(before, flags).stderr(Stdio::null()).spawn().unwrap();
         let running = Running { child, socket: self.socket() };
         let begun = Instant::now();
         while UnixStream::connect(&running.socket).is_err() {
