@@ -71,7 +71,7 @@ fn compare_mount(stage: &mut Stage<'_>, expected: &Tree, seen: &Tree) -> Result<
     let xattrs: usize = expected.0.values().map(|object| object.xattrs.len()).sum();
     let what = format!(
         "our mount shows {} objects with umoci's kind, mode, owner, size, time in nanoseconds, links, device numbers, \
-         link target, content and {xattrs} extended attributes",
+         link target, content and extended attributes ({xattrs})",
         seen.0.len()
     );
     let differences = differences(expected, seen);
