@@ -167,23 +167,32 @@ fn a_client_behind_a_relay_gets_an_address_of_its_network() {
     assert_eq!(serving.changes().len(), 1);
 }
 
+/// Four-way exchanges per second that no exchange is lost at (SPECIFICATION.md), in an unoptimised build beside other
+/// tests on two processors.
+const RATE: u64 = 500;
+/// Seconds that perfdhcp keeps it up.
+const LOAD: u64 = 4;
+
 #[test]
 fn perfdhcp_loses_no_exchange() {
     let mut net = Net::new();
     net.add_client("load");
     net.ip("load", "addr add 10.77.0.2/16 dev eth0");
     let serving = net.serve(|settings| settings, &[], Arc::default());
-    // An unoptimised build beside other tests: the promised rate is measured by the benchmark.
     let output = net
         .command("load", "perfdhcp")
-        .args(["-4", "-r", "300", "-R", "2000", "-p", "4", "-W", "1000000", "-l", "eth0", "10.77.0.1"])
+        .args(["-4", "-r", &RATE.to_string(), "-R", "4000", "-p", &LOAD.to_string(), "-W", "2000000"])
+        .args(["-l", "eth0", "10.77.0.1"])
         .output()
         .unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
+    println!("{RATE} exchanges per second\n{report}");
     assert_eq!(output.status.code(), Some(0), "{report}");
-    let sent = serving.counters.packets.load(Ordering::Relaxed);
-    assert!(sent > 1200 && report.contains("drops: 0"), "{sent} messages\n{report}");
+    // Once for DISCOVER-OFFER, once for REQUEST-ACK.
     assert_eq!(report.matches("drops: 0\n").count(), 2, "{report}");
+    // The rate was really there, but for what perfdhcp itself loses at its start and end.
+    let received = serving.counters.packets.load(Ordering::Relaxed);
+    assert!(received > 2 * RATE * LOAD * 9 / 10, "{received} messages\n{report}");
 }
 
 #[test]
