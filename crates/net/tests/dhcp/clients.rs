@@ -168,8 +168,8 @@ fn a_client_behind_a_relay_gets_an_address_of_its_network() {
 }
 
 /// Four-way exchanges per second that no exchange is lost at (SPECIFICATION.md), in an unoptimised build beside other
-/// tests on two processors.
-const RATE: u64 = 500;
+/// tests on two processors. Far above it perfdhcp itself loses replies: its socket has room for less than 300 of them.
+const RATE: u64 = 300;
 /// Seconds that perfdhcp keeps it up.
 const LOAD: u64 = 4;
 
