@@ -104,9 +104,6 @@ fn parse(text: &str) -> Result<Reference, String> {
         Some(at) => (&name[..at], Some(&name[at + 1..])),
         None => (name, None),
     };
-    if name.len() > MAX_NAME {
-        return Err(format!("it has more than {MAX_NAME} characters"));
-    }
     let (registry, repository) = match name.split_once('/') {
         // docker: the part before the first slash is a registry if it looks like a host.
         Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" || has_upper_case(host) => (host, rest),
@@ -123,6 +120,10 @@ fn parse(text: &str) -> Result<Reference, String> {
         repository.to_owned()
     };
     check_repository(&repository)?;
+    // Of the whole name, so that what was accepted short is accepted when it is written out.
+    if registry.len() + 1 + repository.len() > MAX_NAME {
+        return Err(format!("it has more than {MAX_NAME} characters"));
+    }
     if let Some(tag) = tag {
         check_tag(tag)?;
     }
@@ -272,6 +273,14 @@ mod tests {
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?} passed");
         }
+    }
+
+    #[test]
+    fn the_length_that_counts_is_that_of_the_full_name() {
+        let longest = "a".repeat(MAX_NAME - "docker.io/library/".len());
+        let reference: Reference = longest.parse().unwrap();
+        assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
+        assert!(format!("{longest}a").parse::<Reference>().is_err());
     }
 
     #[test]
