@@ -48,7 +48,7 @@ pub(crate) fn prepare() -> Result<()> {
         run_shown(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))
             .context("cargo-fuzz cannot be installed")?;
     }
-    run_shown(cargo_fuzz("build").arg("--quiet")).context("the fuzz targets do not build")
+    run_shown(&mut cargo_fuzz("build")).context("the fuzz targets do not build")
 }
 
 /// `cargo fuzz COMMAND`, on the toolchain that builds the rest.
