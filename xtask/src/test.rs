@@ -39,24 +39,15 @@ impl Tally {
     }
 }
 
-/// How much `x test` does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// No machine is booted, and nothing fuzzed.
-    Quick,
-    /// Everything.
-    Whole,
-}
-
-/// Runs the tests; fails if any of them has.
-pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
+/// Runs everything; fails if anything has. `--quick` leaves out what boots machines and fuzzes.
+pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     let mut tally = Tally::default();
     timed("checks", || {
         tally.add("check", check::run().map(drop));
         Ok(())
     })?;
     timed("unit, integration and documentation tests", || cargo_tests(&mut tally))?;
-    if extent == Extent::Whole {
+    if !quick {
         timed("end-to-end tests", || scenarios(&mut tally))?;
         timed("fuzz targets", || fuzz_targets(&mut tally))?;
     }

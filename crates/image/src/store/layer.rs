@@ -21,8 +21,6 @@ use crate::tar::LayerScanner;
 const BUFFER: usize = 256 << 10;
 /// Buffers between the threads: enough that neither waits for a hiccup of the other.
 const BUFFERS: usize = 16;
-/// Bytes between two looks at how much room the disk has.
-const SPACE_CHECK: u64 = 64 << 20;
 
 /// What a layer must turn out to be.
 #[derive(Debug, Clone, Copy)]
@@ -206,10 +204,10 @@ fn write(
     for (buffer, len) in full {
         let bytes = &buffer[..len];
         if partial.len() >= next_check {
-            if !has_room(partial, limits.reserve).map_err(storing(path))? {
+            if !limits.have_room(partial.file()).map_err(storing(path))? {
                 return Err(LayerError::DiskFull { path: path.to_owned() });
             }
-            next_check = partial.len() + SPACE_CHECK;
+            next_check = partial.len() + Limits::LOOK_EVERY;
         }
         partial.append(bytes).map_err(storing(path))?;
         if image_bytes.fetch_add(len as u64, Ordering::Relaxed) > limits.max_image {
@@ -223,12 +221,6 @@ fn write(
     let diff_id = DiffId::from(hasher.finish());
     let entries = scanner.finish().map_err(|e| LayerError::Tar(e.to_string()))?;
     Ok(Written { diff_id, toc: entries.to_toc() })
-}
-
-/// Is there room left on the disk, beside what we leave free?
-fn has_room(partial: &Partial, reserve: u64) -> io::Result<bool> {
-    let stat = rustix::fs::fstatvfs(partial.file())?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >= reserve)
 }
 
 /// Names the file that could not be written.

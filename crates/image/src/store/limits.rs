@@ -1,5 +1,8 @@
 //! How much an image may ask of us.
 
+use std::io;
+use std::os::fd::AsFd;
+
 /// Bounds on what the store takes in. The defaults let every sane image pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -12,8 +15,22 @@ pub struct Limits {
     pub max_ratio: u64,
     /// Uncompressed bytes below which [`max_ratio`](Self::max_ratio) does not matter.
     pub bomb_size: u64,
-    /// Bytes of the disk that a pull leaves free, for the registry and the logs.
+    /// Bytes of the disk that a pull or an import leaves free, for the registry and the logs.
     pub reserve: u64,
+}
+
+impl Limits {
+    /// Bytes that may be written between two looks at [`have_room`](Self::have_room).
+    pub const LOOK_EVERY: u64 = 64 << 20;
+
+    /// Is there room on the disk of `file`, beside [`reserve`](Self::reserve)?
+    ///
+    /// # Errors
+    /// The kernel can't tell.
+    pub fn have_room(&self, file: impl AsFd) -> io::Result<bool> {
+        let stat = rustix::fs::fstatvfs(file)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >= self.reserve)
+    }
 }
 
 impl Default for Limits {

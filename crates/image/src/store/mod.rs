@@ -155,6 +155,11 @@ impl Store {
         self.inner.root.join("layers")
     }
 
+    /// What it accepts.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
     /// Directory `images`, with one directory an image id.
     pub fn images_dir(&self) -> PathBuf {
         self.inner.root.join("images")

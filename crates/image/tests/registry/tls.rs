@@ -40,7 +40,7 @@ fn pull(registry: &Registry, trusted: &Path) -> String {
 }
 
 #[test]
-fn https_is_the_way_unless_told_otherwise_and_the_certificate_counts() {
+fn https_is_the_way_and_the_certificate_counts() {
     let image = TestImage::new(vec![noise(1, 300_000)]);
     let registry = Registry::start_with_tls();
     registry.push_image("a", &image, &[]);

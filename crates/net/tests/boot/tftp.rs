@@ -254,6 +254,27 @@ fn rfc2349_a_size_probe_frees_the_port_for_the_next_request() {
 }
 
 #[test]
+fn rfc2349_a_request_that_overtakes_the_error_before_it_is_answered() {
+    let site = Site::new(|boot, _| fs::write(boot.join("f"), noise(2000)).unwrap());
+    let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let options = Options { tsize: Some(0), ..Options::default() };
+    let request = Packet::Read(Request { path: b"f", mode: Mode::Octet, options }).to_vec();
+    let mut buffer = [0; 600];
+    socket.send_to(&request, site.tftp).unwrap();
+    let (_, probe) = socket.recv_from(&mut buffer).unwrap();
+    socket.send_to(&request, site.tftp).unwrap();
+    // Time for the first session to have seen it, and to have taken it for a repeat.
+    std::thread::sleep(Duration::from_millis(100));
+    let abort = Packet::Error { code: ErrorCode::OptionsRefused, message: b"User aborted" };
+    socket.send_to(&abort.to_vec(), probe).unwrap();
+    let (len, transfer) = socket.recv_from(&mut buffer).expect("an answer to the second request");
+    assert_ne!(transfer, probe);
+    let expected = Options { tsize: Some(2000), ..options };
+    assert_eq!(Packet::parse(&buffer[..len]), Ok(Packet::OptionAck(expected)));
+}
+
+#[test]
 fn a_repeated_request_gets_no_second_session() {
     let site = Site::new(|boot, _| fs::write(boot.join("f"), noise(2000)).unwrap());
     let socket = UdpSocket::bind((CLIENT, 0)).unwrap();

@@ -1,7 +1,6 @@
 //! Images.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use api::{FileEntry, Image, ImageFormat, Layer, Problem, ProblemKind, Progress, Removed};
@@ -10,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use image::store::Limits;
 use image::{Attr, FileKind, ResolveError, View};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
@@ -21,7 +21,7 @@ use super::answer::{Refused, problem};
 use super::follow::{Standing, follow};
 use crate::names;
 use crate::registration::{Input, Job, Pulled};
-use crate::site::Site;
+use crate::site::{Site, Upload};
 
 /// Bytes of a file that are read at once.
 const CHUNK: usize = 256 * 1024;
@@ -117,7 +117,7 @@ pub(crate) async fn import(
     body: Body,
 ) -> Result<Response, Refused> {
     let upload = site.images().upload();
-    receive(body, &upload.path).await.map_err(|error| {
+    receive(body, &upload).await.map_err(|error| {
         problem(ProblemKind::Internal, format!("can not take in the archive: {error}"), Some("is the disk full?"))
     })?;
     let mut recorded = Vec::new();
@@ -149,12 +149,22 @@ pub(crate) async fn import(
     }))
 }
 
-/// Writes a body into a file.
-async fn receive(body: Body, path: &Path) -> std::io::Result<()> {
-    let mut file = tokio::fs::File::create(path).await?;
+/// Writes a body into the file of an upload, as long as the disk has room for it.
+async fn receive(body: Body, upload: &Upload) -> std::io::Result<()> {
+    let mut file = tokio::fs::File::create(&upload.path).await?;
     let mut chunks = body.into_data_stream();
+    let (mut written, mut next_look) = (0, 0);
     while let Some(chunk) = chunks.next().await {
-        file.write_all(&chunk.map_err(std::io::Error::other)?).await?;
+        if written >= next_look {
+            if !upload.limits.have_room(&file)? {
+                let text = "the disk has no room beside what images.keep_free_mib leaves free";
+                return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, text));
+            }
+            next_look = written + Limits::LOOK_EVERY;
+        }
+        let chunk = chunk.map_err(std::io::Error::other)?;
+        file.write_all(&chunk).await?;
+        written += chunk.len() as u64;
     }
     file.flush().await
 }

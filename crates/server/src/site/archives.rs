@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::{ImageFormat, Problem, ProblemKind};
 use image::archive::{Format, Imported};
+use image::store::Limits;
 use image::{ImageDigest, Platform, Reference};
 use tokio::sync::mpsc;
 
@@ -22,6 +23,8 @@ const CHUNK: usize = 256 * 1024;
 pub struct Upload {
     /// Where it is.
     pub path: PathBuf,
+    /// What it may ask of the disk.
+    pub limits: Limits,
 }
 
 impl Drop for Upload {
@@ -37,7 +40,7 @@ impl Images {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // The store removes what begins like this when it is opened.
-        Upload { path: self.store.images_dir().join(format!(".partial-upload-{number}")) }
+        Upload { path: self.store.images_dir().join(format!(".partial-upload-{number}")), limits: *self.store.limits() }
     }
 
     /// Takes in the images of an archive; returns the full names that they are to get, and keeps

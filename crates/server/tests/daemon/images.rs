@@ -108,6 +108,19 @@ fn what_is_no_image_for_walt_is_refused_with_its_reason() {
 }
 
 #[test]
+fn an_archive_on_its_way_in_leaves_free_what_is_to_be_left_free() {
+    let lab = Lab::new();
+    let config = lab.dir.path().join("server.toml");
+    // 16 TiB: more than any disk of a test has.
+    std::fs::write(&config, "[images]\nkeep_free_mib = 16777216\n").unwrap();
+    let daemon = lab.start(&["--config", config.to_str().unwrap()]);
+    let (status, body) = import(&daemon, &archive("lab/one:1", Some("pc-x86-64"), b"1"), None);
+    assert!(status == 500 && body.contains("images.keep_free_mib"), "{status} {body}");
+    let left = std::fs::read_dir(lab.dir.path().join("state/images")).unwrap().count();
+    assert_eq!(left, 0, "nothing is left of what was sent");
+}
+
+#[test]
 fn a_node_is_switched_to_another_image_and_keeps_its_own_on_failure() {
     let lab = Lab::new();
     let daemon = lab.start(&[]);

@@ -83,9 +83,7 @@ impl Lab {
         child.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
         output
     }
-}
 
-impl Lab {
     /// Waits until `what` is so.
     pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let begun = Instant::now();

@@ -12,7 +12,7 @@ use testbed::lab::SERVER;
 use testbed::process::run as run_program;
 
 use super::super::stage::Stage;
-use super::tree::{Differences, Object, S_IFDIR, S_IFLNK, S_IFREG, Tree, differences, sha256};
+use super::tree::{Differences, Object, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Tree, device, differences, sha256};
 
 /// A client of libnfs's library that walks the export.
 const WALK: &str = include_str!("libnfs.py");
@@ -73,10 +73,10 @@ fn object(line: &str) -> Option<(PathBuf, Object, u64)> {
         uid,
         gid,
         mtime,
-        size: if mode & super::tree::S_IFMT == S_IFDIR { 0 } else { size },
+        size: if mode & S_IFMT == S_IFDIR { 0 } else { size },
         links,
         // RFC 1813 §2.5 has two words, specdata3; libnfs packs them into one as the kernel's user space does.
-        device: ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xf_ff00) as u32),
+        device: device(rdev),
         content,
         ..Object::default()
     };
@@ -111,7 +111,7 @@ fn compare_listing(stage: &mut Stage<'_>, expected: &Tree, host: &Host, url: &st
 
 /// As nfs-ls prints it; setuid and its like it does not show.
 fn listed(path: &Path, object: &Object) -> String {
-    let kind = match object.mode & super::tree::S_IFMT {
+    let kind = match object.mode & S_IFMT {
         S_IFDIR => 'd',
         S_IFLNK => 'l',
         0o060_000 => 'b',

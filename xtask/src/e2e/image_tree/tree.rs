@@ -64,11 +64,7 @@ impl Object {
             _ => String::new(),
         };
         let device = match mode & S_IFMT {
-            // The kernel's numbers of 12 and 20 bits, makedev(3).
-            0o020_000 | 0o060_000 => {
-                let rdev = metadata.rdev();
-                ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xf_ff00) as u32)
-            }
+            0o020_000 | 0o060_000 => device(metadata.rdev()),
             _ => (0, 0),
         };
         let object = Self {
@@ -222,6 +218,11 @@ pub(super) fn differences(expected: &Tree, seen: &Tree) -> Differences {
         differences.add(|| format!("{} should not be there", path.display()));
     }
     differences
+}
+
+/// Major and minor number: 12 and 20 bits, as makedev(3) packs them.
+pub(super) fn device(rdev: u64) -> (u32, u32) {
+    ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xf_ff00) as u32)
 }
 
 /// SHA-256 of all that comes, in hex.
