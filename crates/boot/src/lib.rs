@@ -6,4 +6,4 @@ mod ipxe;
 mod model;
 
 pub use ipxe::FIRST_STAGE;
-pub use model::{Architecture, Bootloader, MODELS, Model, model_of_class};
+pub use model::{Architecture, Bootloader, MODELS, Model, Netboot, Recognition, model_of_class};

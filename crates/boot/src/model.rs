@@ -4,34 +4,132 @@ use std::fmt;
 
 /// One kind of machine, as in the label `walt.node.models`, the DHCP class `walt.node.<model>` and
 /// the image directory `/boot/<model>`.
+///
+/// All that depends on the model is here: DHCP, TFTP, boot media, start scripts and image recipes read it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Model {
     /// Name, for example `pc-x86-64`.
     pub name: &'static str,
+    /// What a person calls it.
+    pub description: &'static str,
     /// Architectures of the images that it can run, the best one first.
     pub architectures: &'static [Architecture],
     /// What loads its kernel.
     pub bootloader: Bootloader,
+    /// How the first stage knows it.
+    pub recognition: Recognition,
+    /// Name of its device tree's file in Linux, below `dts` without directories; `None` where the firmware or the
+    /// virtual machine brings it.
+    pub dtb: Option<&'static str>,
+    /// Serial console of Linux, for `console=`.
+    pub console: &'static str,
+    /// What its own firmware does over the network, before any bootloader of ours.
+    pub netboot: Netboot,
+}
+
+/// How a first-stage script tells which machine it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recognition {
+    /// iPXE: the processor says whether it has 64 bits.
+    Cpuid,
+    /// U-Boot: the variable `board_name` is this text.
+    BoardName(&'static str),
+}
+
+/// What a machine's firmware can boot over the network by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Netboot {
+    /// Nothing: the bootloader comes from a card or a stick.
+    None,
+    /// PXE, or UEFI's HTTP boot.
+    Pxe,
+    /// The boot ROM of a Raspberry Pi 2 (v1.2), 3 or 3+, which loads `bootcode.bin` first; it may need a bit set (OTP).
+    RaspberryPiRom,
+    /// The boot EEPROM of a Raspberry Pi 4 or later, which loads `config.txt` and `start4.elf`, or a kernel, itself.
+    RaspberryPiEeprom,
 }
 
 /// Every model that we know.
 pub const MODELS: &[Model] = {
     use Architecture::{Aarch64, Armv6, Armv7, X86, X86_64};
-    use Bootloader::{Ipxe, UBoot};
+    use Netboot::{None as Nothing, Pxe, RaspberryPiEeprom, RaspberryPiRom};
+    use Recognition::{BoardName, Cpuid};
+    /// A Raspberry Pi: `board_name` as U-Boot has it (board/raspberrypi/rpi/rpi.c, `rpi_models_*`).
+    const fn pi(
+        name: &'static str,
+        description: &'static str,
+        architectures: &'static [Architecture],
+        board_name: &'static str,
+        dtb: &'static str,
+        console: &'static str,
+        netboot: Netboot,
+    ) -> Model {
+        Model {
+            name,
+            description,
+            architectures,
+            bootloader: Bootloader::UBoot,
+            recognition: BoardName(board_name),
+            dtb: Some(dtb),
+            console,
+            netboot,
+        }
+    }
+    const fn pc(name: &'static str, description: &'static str, architectures: &'static [Architecture]) -> Model {
+        Model {
+            name,
+            description,
+            architectures,
+            bootloader: Bootloader::Ipxe,
+            recognition: Cpuid,
+            dtb: None,
+            console: "ttyS0,115200",
+            netboot: Pxe,
+        }
+    }
+    const fn virt(
+        name: &'static str,
+        description: &'static str,
+        architectures: &'static [Architecture],
+        board_name: &'static str,
+    ) -> Model {
+        Model {
+            name,
+            description,
+            architectures,
+            bootloader: Bootloader::UBoot,
+            recognition: BoardName(board_name),
+            dtb: None,
+            console: "ttyAMA0,115200",
+            netboot: Nothing,
+        }
+    }
+    // On boards with Bluetooth the full UART (ttyAMA) is Bluetooth's; the mini UART (ttyS1) is on the pins.
+    const PIN: &str = "ttyAMA0,115200";
+    const MINI: &str = "ttyS1,115200";
+    const ARM64: &[Architecture] = &[Aarch64, Armv7, Armv6];
     &[
-        Model { name: "pc-x86-64", architectures: &[X86_64, X86], bootloader: Ipxe },
-        Model { name: "pc-x86-32", architectures: &[X86], bootloader: Ipxe },
-        Model { name: "rpi-b", architectures: &[Armv6], bootloader: UBoot },
-        Model { name: "rpi-b-plus", architectures: &[Armv6], bootloader: UBoot },
-        Model { name: "rpi-2-b", architectures: &[Armv7, Armv6], bootloader: UBoot },
-        Model { name: "rpi-3-b", architectures: &[Aarch64, Armv7, Armv6], bootloader: UBoot },
-        Model { name: "rpi-3-b-plus", architectures: &[Aarch64, Armv7, Armv6], bootloader: UBoot },
-        Model { name: "rpi-4-b", architectures: &[Aarch64, Armv7, Armv6], bootloader: UBoot },
-        Model { name: "rpi-400", architectures: &[Aarch64, Armv7, Armv6], bootloader: UBoot },
+        pc("pc-x86-64", "PC, 64-bit", &[X86_64, X86]),
+        pc("pc-x86-32", "PC, 32-bit", &[X86]),
+        pi("rpi-b", "Raspberry Pi B", &[Armv6], "Model B", "bcm2835-rpi-b.dtb", PIN, Nothing),
+        pi("rpi-b-plus", "Raspberry Pi B+", &[Armv6], "Model B+", "bcm2835-rpi-b-plus.dtb", PIN, Nothing),
+        pi("rpi-2-b", "Raspberry Pi 2 B", &[Armv7, Armv6], "2 Model B", "bcm2836-rpi-2-b.dtb", PIN, Nothing),
+        pi("rpi-3-b", "Raspberry Pi 3 B", ARM64, "3 Model B", "bcm2837-rpi-3-b.dtb", MINI, RaspberryPiRom),
+        pi("rpi-3-b-plus", "Raspberry Pi 3 B+", ARM64, "3 Model B+", "bcm2837-rpi-3-b-plus.dtb", MINI, RaspberryPiRom),
+        pi("rpi-4-b", "Raspberry Pi 4 B", ARM64, "4 Model B", "bcm2711-rpi-4-b.dtb", MINI, RaspberryPiEeprom),
+        pi("rpi-400", "Raspberry Pi 400", ARM64, "400", "bcm2711-rpi-400.dtb", MINI, RaspberryPiEeprom),
         // Its firmware starts 64-bit kernels alone.
-        Model { name: "rpi-5-b", architectures: &[Aarch64], bootloader: UBoot },
-        Model { name: "qemu-arm", architectures: &[Armv7, Armv6], bootloader: UBoot },
-        Model { name: "qemu-arm-64", architectures: &[Aarch64], bootloader: UBoot },
+        pi(
+            "rpi-5-b",
+            "Raspberry Pi 5",
+            &[Aarch64],
+            "5 Model B",
+            "bcm2712-rpi-5-b.dtb",
+            "ttyAMA10,115200",
+            RaspberryPiEeprom,
+        ),
+        virt("qemu-arm", "QEMU virtual machine, 32-bit ARM", &[Armv7, Armv6], "qemu-arm"),
+        virt("qemu-arm-64", "QEMU virtual machine, 64-bit ARM", &[Aarch64], "qemu-arm"),
     ]
 };
 
