@@ -1,7 +1,7 @@
 //! A UEFI PC: the firmware's own PXE, snponly.efi, Debian.
 
 use anyhow::Result;
-use testbed::machine::{Firmware, Spec};
+use testbed::machine::{Board, Firmware, Spec};
 
 use super::stage::{DEBIAN_BOOT, Stage};
 
@@ -9,7 +9,7 @@ const MAC: &str = "52:54:00:ef:10:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let image = stage.images.debian.clone();
-    let spec = Spec { firmware: Firmware::UefiPxe, ..Spec::new("pc-uefi", MAC) };
+    let spec = Spec::new("pc-uefi", MAC).on(Board::Pc(Firmware::UefiPxe));
     let booted = stage.boot_one(&image, &spec, DEBIAN_BOOT)?;
     let efi = booted.ssh.run("ls -d /sys/firmware/efi && cat /proc/1/comm && findmnt -n -o FSTYPE /")?;
     let expected = efi.split_whitespace().collect::<Vec<_>>() == ["/sys/firmware/efi", "systemd", "overlay"];

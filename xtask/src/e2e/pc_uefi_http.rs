@@ -1,7 +1,7 @@
 //! A UEFI PC that boots over HTTP: no TFTP at all.
 
 use anyhow::Result;
-use testbed::machine::{Firmware, Spec};
+use testbed::machine::{Board, Firmware, Spec};
 
 use super::stage::{Stage, TINY_BOOT};
 
@@ -9,7 +9,7 @@ const MAC: &str = "52:54:00:ef:80:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let image = stage.images.tiny.clone();
-    let spec = Spec { firmware: Firmware::UefiHttp, ..Spec::new("pc-uefi-http", MAC) };
+    let spec = Spec::new("pc-uefi-http", MAC).on(Board::Pc(Firmware::UefiHttp));
     let booted = stage.boot_one(&image, &spec, TINY_BOOT)?;
     let efi = booted.ssh.run("ls -d /sys/firmware/efi")?;
     stage.check("UEFI has started the kernel", efi.starts_with("/sys"), efi)?;
