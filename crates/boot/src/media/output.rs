@@ -195,11 +195,11 @@ fn write_files(path: &Path, files: &[File], replace: bool, created: &mut Vec<Pat
     Ok(())
 }
 
-/// The cause without tempfile's own name for the file, which means nothing to anybody.
+/// The cause without tempfile's own name for the file ("... at path ..."), which means nothing to anybody.
 fn plain(error: io::Error) -> io::Error {
-    let kind = error.kind();
-    match error.get_ref().and_then(|inner| inner.source()).and_then(|cause| cause.downcast_ref::<io::Error>()) {
-        Some(cause) => cause.raw_os_error().map_or_else(|| kind.into(), io::Error::from_raw_os_error),
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((cause, _)) => io::Error::new(error.kind(), cause.to_owned()),
         None => error,
     }
 }
@@ -269,6 +269,8 @@ mod tests {
         assert!(matches!(NewImage::create(Path::new("/dev/null"), true), Err(OutputError::NotAFile(_))));
         let nowhere = NewImage::create(&directory.path().join("a/b"), false).unwrap_err();
         assert_eq!(nowhere.hint().unwrap(), "create its directory first");
+        let OutputError::Create { source, .. } = &nowhere else { panic!("{nowhere}") };
+        assert_eq!(source.to_string(), "No such file or directory (os error 2)");
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Firmware and U-Boot are other people's, and are taken from where the user has them ([`Firmware`]). A board whose
 //! pieces are not there is left out, and named.
 
+mod advice;
 mod firmware;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use advice::advice;
 pub use firmware::{Firmware, FirmwareError};
 
 use super::{File, first_stage_files};
