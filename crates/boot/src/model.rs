@@ -25,6 +25,11 @@ pub struct Model {
     pub console: &'static str,
     /// What its own firmware does over the network, before any bootloader of ours.
     pub netboot: Netboot,
+    /// Builds of U-Boot that can start it, the best one first, by the names that they have in Debian (u-boot-rpi,
+    /// u-boot-qemu), which are those of U-Boot's defconfigs without `_defconfig`.
+    pub uboot: &'static [&'static str],
+    /// For a Raspberry Pi: which one.
+    pub generation: Option<Generation>,
 }
 
 /// How a first-stage script tells which machine it runs on.
@@ -32,8 +37,23 @@ pub struct Model {
 pub enum Recognition {
     /// iPXE: the processor says whether it has 64 bits.
     Cpuid,
-    /// U-Boot: the variable `board_name` is this text.
-    BoardName(&'static str),
+    /// U-Boot: the board is of this model if all the variables of one of these lists have the values given there.
+    UBoot(&'static [&'static [(&'static str, &'static str)]]),
+}
+
+/// Which Raspberry Pi it is, as `config.txt` tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Generation {
+    /// BCM2835: B and B+.
+    One,
+    /// BCM2836.
+    Two,
+    /// BCM2837.
+    Three,
+    /// BCM2711.
+    Four,
+    /// BCM2712.
+    Five,
 }
 
 /// What a machine's firmware can boot over the network by itself.
@@ -53,26 +73,33 @@ pub enum Netboot {
 pub const MODELS: &[Model] = {
     use Architecture::{Aarch64, Armv6, Armv7, X86, X86_64};
     use Netboot::{None as Nothing, Pxe, RaspberryPiEeprom, RaspberryPiRom};
-    use Recognition::{BoardName, Cpuid};
-    /// A Raspberry Pi: `board_name` as U-Boot has it (board/raspberrypi/rpi/rpi.c, `rpi_models_*`).
+    use Recognition::{Cpuid, UBoot};
     const fn pi(
         name: &'static str,
         description: &'static str,
-        architectures: &'static [Architecture],
-        board_name: &'static str,
+        generation: Generation,
+        recognition: Recognition,
         dtb: &'static str,
-        console: &'static str,
-        netboot: Netboot,
     ) -> Model {
+        let (architectures, console, netboot, uboot): (&[_], _, _, &[_]) = match generation {
+            Generation::One => (&[Armv6], PIN, Nothing, &["rpi"]),
+            Generation::Two => (&[Armv7, Armv6], PIN, Nothing, &["rpi_2"]),
+            Generation::Three => (&[Aarch64, Armv7, Armv6], MINI, RaspberryPiRom, &["rpi_3", "rpi_arm64"]),
+            Generation::Four => (&[Aarch64, Armv7, Armv6], MINI, RaspberryPiEeprom, &["rpi_4", "rpi_arm64"]),
+            // Its firmware starts 64-bit kernels alone.
+            Generation::Five => (&[Aarch64], "ttyAMA10,115200", RaspberryPiEeprom, &["rpi_arm64"]),
+        };
         Model {
             name,
             description,
             architectures,
             bootloader: Bootloader::UBoot,
-            recognition: BoardName(board_name),
+            recognition,
             dtb: Some(dtb),
             console,
             netboot,
+            uboot,
+            generation: Some(generation),
         }
     }
     const fn pc(name: &'static str, description: &'static str, architectures: &'static [Architecture]) -> Model {
@@ -85,51 +112,72 @@ pub const MODELS: &[Model] = {
             dtb: None,
             console: "ttyS0,115200",
             netboot: Pxe,
+            uboot: &[],
+            generation: None,
         }
     }
     const fn virt(
         name: &'static str,
         description: &'static str,
         architectures: &'static [Architecture],
-        board_name: &'static str,
+        recognition: Recognition,
+        uboot: &'static [&'static str],
     ) -> Model {
         Model {
             name,
             description,
             architectures,
             bootloader: Bootloader::UBoot,
-            recognition: BoardName(board_name),
+            recognition,
             dtb: None,
             console: "ttyAMA0,115200",
             netboot: Nothing,
+            uboot,
+            generation: None,
         }
     }
     // On boards with Bluetooth the full UART (ttyAMA) is Bluetooth's; the mini UART (ttyS1) is on the pins.
     const PIN: &str = "ttyAMA0,115200";
     const MINI: &str = "ttyS1,115200";
-    const ARM64: &[Architecture] = &[Aarch64, Armv7, Armv6];
+    // U-Boot, board/raspberrypi/rpi/rpi.c: `board_name` is the text of `rpi_models_old_scheme` (the first boards) or
+    // `rpi_models_new_scheme`. Beside it, `board_rev` is the number in that table and `board_rev_scheme` says which of
+    // the two: a build that is older than the board calls it "Unknown model", but has its number right.
+    const B: Recognition = UBoot(&[
+        &[("board_name", "Model B")],
+        &[("board_name", "Model B rev2")],
+        &[("board_rev_scheme", "1"), ("board_rev", "0x1")],
+    ]);
+    const B_PLUS: Recognition =
+        UBoot(&[&[("board_name", "Model B+")], &[("board_rev_scheme", "1"), ("board_rev", "0x3")]]);
+    const TWO_B: Recognition =
+        UBoot(&[&[("board_name", "2 Model B")], &[("board_rev_scheme", "1"), ("board_rev", "0x4")]]);
+    const THREE_B: Recognition =
+        UBoot(&[&[("board_name", "3 Model B")], &[("board_rev_scheme", "1"), ("board_rev", "0x8")]]);
+    const THREE_B_PLUS: Recognition =
+        UBoot(&[&[("board_name", "3 Model B+")], &[("board_rev_scheme", "1"), ("board_rev", "0xD")]]);
+    const FOUR_B: Recognition =
+        UBoot(&[&[("board_name", "4 Model B")], &[("board_rev_scheme", "1"), ("board_rev", "0x11")]]);
+    const FOUR_HUNDRED: Recognition =
+        UBoot(&[&[("board_name", "400")], &[("board_rev_scheme", "1"), ("board_rev", "0x13")]]);
+    const FIVE_B: Recognition =
+        UBoot(&[&[("board_name", "5 Model B")], &[("board_rev_scheme", "1"), ("board_rev", "0x17")]]);
+    // U-Boot, board/emulation/qemu-arm/Kconfig: both widths are the board "qemu-arm"; `cpu` is CONFIG_SYS_CPU.
+    const QEMU_ARM: Recognition = UBoot(&[&[("board", "qemu-arm"), ("cpu", "armv7")]]);
+    const QEMU_ARM_64: Recognition = UBoot(&[&[("board", "qemu-arm"), ("cpu", "armv8")]]);
+    use Generation::{Five, Four, One, Three, Two};
     &[
         pc("pc-x86-64", "PC, 64-bit", &[X86_64, X86]),
         pc("pc-x86-32", "PC, 32-bit", &[X86]),
-        pi("rpi-b", "Raspberry Pi B", &[Armv6], "Model B", "bcm2835-rpi-b.dtb", PIN, Nothing),
-        pi("rpi-b-plus", "Raspberry Pi B+", &[Armv6], "Model B+", "bcm2835-rpi-b-plus.dtb", PIN, Nothing),
-        pi("rpi-2-b", "Raspberry Pi 2 B", &[Armv7, Armv6], "2 Model B", "bcm2836-rpi-2-b.dtb", PIN, Nothing),
-        pi("rpi-3-b", "Raspberry Pi 3 B", ARM64, "3 Model B", "bcm2837-rpi-3-b.dtb", MINI, RaspberryPiRom),
-        pi("rpi-3-b-plus", "Raspberry Pi 3 B+", ARM64, "3 Model B+", "bcm2837-rpi-3-b-plus.dtb", MINI, RaspberryPiRom),
-        pi("rpi-4-b", "Raspberry Pi 4 B", ARM64, "4 Model B", "bcm2711-rpi-4-b.dtb", MINI, RaspberryPiEeprom),
-        pi("rpi-400", "Raspberry Pi 400", ARM64, "400", "bcm2711-rpi-400.dtb", MINI, RaspberryPiEeprom),
-        // Its firmware starts 64-bit kernels alone.
-        pi(
-            "rpi-5-b",
-            "Raspberry Pi 5",
-            &[Aarch64],
-            "5 Model B",
-            "bcm2712-rpi-5-b.dtb",
-            "ttyAMA10,115200",
-            RaspberryPiEeprom,
-        ),
-        virt("qemu-arm", "QEMU virtual machine, 32-bit ARM", &[Armv7, Armv6], "qemu-arm"),
-        virt("qemu-arm-64", "QEMU virtual machine, 64-bit ARM", &[Aarch64], "qemu-arm"),
+        pi("rpi-b", "Raspberry Pi B", One, B, "bcm2835-rpi-b.dtb"),
+        pi("rpi-b-plus", "Raspberry Pi B+", One, B_PLUS, "bcm2835-rpi-b-plus.dtb"),
+        pi("rpi-2-b", "Raspberry Pi 2 B", Two, TWO_B, "bcm2836-rpi-2-b.dtb"),
+        pi("rpi-3-b", "Raspberry Pi 3 B", Three, THREE_B, "bcm2837-rpi-3-b.dtb"),
+        pi("rpi-3-b-plus", "Raspberry Pi 3 B+", Three, THREE_B_PLUS, "bcm2837-rpi-3-b-plus.dtb"),
+        pi("rpi-4-b", "Raspberry Pi 4 B", Four, FOUR_B, "bcm2711-rpi-4-b.dtb"),
+        pi("rpi-400", "Raspberry Pi 400", Four, FOUR_HUNDRED, "bcm2711-rpi-400.dtb"),
+        pi("rpi-5-b", "Raspberry Pi 5", Five, FIVE_B, "bcm2712-rpi-5-b.dtb"),
+        virt("qemu-arm", "QEMU virtual machine, 32-bit ARM", &[Armv7, Armv6], QEMU_ARM, &["qemu_arm"]),
+        virt("qemu-arm-64", "QEMU virtual machine, 64-bit ARM", &[Aarch64], QEMU_ARM_64, &["qemu_arm64"]),
     ]
 };
 

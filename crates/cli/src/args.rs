@@ -34,6 +34,9 @@ pub(crate) enum Command {
     /// Images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// SD cards and USB sticks that nodes start from
+    #[command(subcommand)]
+    Media(MediaCommand),
     /// What the server has done since it was started
     #[command(after_help = "\
 Examples:
@@ -198,6 +201,74 @@ Examples:
         /// Name of an image on the server
         image: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MediaCommand {
+    /// Write the SD card of a board, as an image for `dd` or as a directory
+    #[command(after_help = "\
+One card serves every Raspberry Pi. Their firmware and U-Boot are not part of WalT: the card gets them from --firmware,
+which is a root directory below which Debian's packages raspi-firmware, u-boot-rpi and linux-image-* are installed or
+unpacked, or a directory that has the files by their names on the card.
+
+Examples:
+  walt media sd --out rpi.img --firmware firmware/
+  walt media sd --out rpi.img --firmware firmware/ --json | jq '.left_out'
+  dd if=rpi.img of=/dev/sdX bs=4M conv=fsync status=progress
+  walt media sd --out-dir rpi-firmware/ --firmware firmware/   # the same files, for boards that boot over the network
+  walt media sd --out card.img --board qemu-arm-64")]
+    Sd {
+        #[command(flatten)]
+        target: MediaTarget,
+        /// For every Raspberry Pi (`rpi`), or for this model alone (`rpi-4-b`) [default: rpi]
+        #[arg(long, value_name = "MODEL")]
+        model: Option<String>,
+        /// For a board that has its U-Boot already: qemu-arm or qemu-arm-64
+        #[arg(long, value_name = "BOARD", conflicts_with = "model")]
+        board: Option<String>,
+        /// Where firmware, U-Boot and device trees are
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        firmware: PathBuf,
+    },
+    /// Write a USB stick for PCs that can not boot over the network by themselves (BIOS and UEFI)
+    #[command(after_help = "\
+iPXE, SYSLINUX and GRUB are not part of WalT: on Debian, `apt install ipxe syslinux syslinux-common mtools
+grub-efi-amd64-bin` brings them.
+
+Examples:
+  walt media usb --out usb.img
+  dd if=usb.img of=/dev/sdX bs=4M conv=fsync status=progress")]
+    Usb {
+        /// Image to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Write over a file that is there
+        #[arg(long)]
+        force: bool,
+        /// JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Root directory below which the packages are installed or unpacked
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        firmware: PathBuf,
+    },
+}
+
+/// Where a card is written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MediaTarget {
+    /// Image to write
+    #[arg(long, value_name = "FILE", required_unless_present = "out_dir", conflicts_with = "out_dir")]
+    pub(crate) out: Option<PathBuf>,
+    /// Directory to write the files into
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out_dir: Option<PathBuf>,
+    /// Write over files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Archive format.

@@ -10,8 +10,7 @@ use crate::report;
 
 /// Shows what comes on standard error, and returns the last line's text.
 pub(crate) fn follow(body: Body) -> Result<String, Error> {
-    let terminal = io::stderr().is_terminal();
-    let mut shown = Shown { terminal, open: false, last_percent: None };
+    let mut shown = Shown::new();
     for line in BufReader::new(body).lines() {
         let line = line.map_err(HttpError::Broken)?;
         let news: Progress = serde_json::from_str(&line).map_err(|error| HttpError::Nonsense(error.to_string()))?;
@@ -31,7 +30,8 @@ pub(crate) fn follow(body: Body) -> Result<String, Error> {
     Err(HttpError::Nonsense("it stopped telling".into()).into())
 }
 
-struct Shown {
+/// Progress on standard error.
+pub(crate) struct Shown {
     terminal: bool,
     /// The cursor stands behind a line that may be written again.
     open: bool,
@@ -39,12 +39,16 @@ struct Shown {
 }
 
 impl Shown {
+    pub(crate) fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal(), open: false, last_percent: None }
+    }
+
     fn step(&mut self, text: &str) -> Result<(), Error> {
         self.close()?;
         self.write(&format!("{text}\n"))
     }
 
-    fn bytes(&mut self, done: u64, total: u64) -> Result<(), Error> {
+    pub(crate) fn bytes(&mut self, done: u64, total: u64) -> Result<(), Error> {
         let percent = (done.saturating_mul(100)).checked_div(total);
         let text = match percent {
             Some(percent) => {
@@ -65,7 +69,7 @@ impl Shown {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Error> {
+    pub(crate) fn close(&mut self) -> Result<(), Error> {
         if std::mem::take(&mut self.open) { self.write("\n") } else { Ok(()) }
     }
 

@@ -9,6 +9,7 @@ use api::{Problem, Status};
 use serde::Serialize;
 
 use crate::http::{Client, HttpError};
+use crate::media;
 
 /// Prints why the command failed, and what to do; returns its exit code.
 pub(crate) fn failure(error: &Error) -> ExitCode {
@@ -21,7 +22,9 @@ pub(crate) fn failure(error: &Error) -> ExitCode {
     // Nothing can be done about a standard error that can not be written.
     let _ = writeln!(stderr, "{} {error:#}", paint(Colour::Red, "walt:", stderr.is_terminal()));
     if let Some(hint) = hint(error) {
-        let _ = writeln!(stderr, "      {hint}");
+        for line in hint.lines() {
+            let _ = writeln!(stderr, "      {line}");
+        }
     }
     ExitCode::FAILURE
 }
@@ -33,6 +36,12 @@ fn hint(error: &Error) -> Option<String> {
             _ => "is it running (`systemctl status walt-server-daemon`)? another socket is named by --socket or WALT_SOCKET".into(),
         });
     }
+    if let Some(error) = error.downcast_ref::<boot::media::output::OutputError>() {
+        return error.hint();
+    }
+    if let Some(media::Advised { advice, .. }) = error.downcast_ref() {
+        return Some(advice.clone());
+    }
     problem(error)?.hint.clone()
 }
 
@@ -41,6 +50,12 @@ fn problem(error: &Error) -> Option<&Problem> {
         Some(HttpError::Refused(problem)) => Some(problem),
         _ => error.downcast_ref(),
     }
+}
+
+/// Prints something that a person should know of, and that is no failure.
+pub(crate) fn warn(text: impl Display) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{} {text}", paint(Colour::Yellow, "walt:", stderr.is_terminal()));
 }
 
 /// Prints a line on standard output.

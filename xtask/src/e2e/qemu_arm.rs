@@ -43,7 +43,10 @@ fn run(stage: &mut Stage<'_>, model: &str, width: Width, recipe: Recipe) -> Resu
 
 /// A card for this board, as its user would write it.
 pub(super) fn card(stage: &mut Stage<'_>, model: &str) -> Result<PathBuf> {
-    if let Some(fake) = std::env::var_os("WALT_FAKE_CARD") { let to = stage.lab.state().join("c.img"); std::fs::copy(fake, &to)?; return Ok(to); }
+        let to = stage.lab.state().join("c.img");
+        std::fs::copy(fake, &to)?;
+        return Ok(to);
+    }
     let card = stage.lab.state().join(format!("{model}.img"));
     let out = card.display().to_string();
     let said = testbed::process::run(
