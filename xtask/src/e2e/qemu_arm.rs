@@ -1,9 +1,11 @@
 //! Boards with U-Boot and a card, as QEMU has them: `virt` with a 64-bit and with a 32-bit processor.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 use testbed::machine::{Board, Spec, Width};
+use testbed::process::run as run_program;
 
 use super::in_node;
 use super::stage::{DEBIAN_BOOT, Stage};
@@ -43,16 +45,9 @@ fn run(stage: &mut Stage<'_>, model: &str, width: Width, recipe: Recipe) -> Resu
 
 /// A card for this board, as its user would write it.
 pub(super) fn card(stage: &mut Stage<'_>, model: &str) -> Result<PathBuf> {
-        let to = stage.lab.state().join("c.img");
-        std::fs::copy(fake, &to)?;
-        return Ok(to);
-    }
     let card = stage.lab.state().join(format!("{model}.img"));
-    let out = card.display().to_string();
-    let said = testbed::process::run(
-        std::process::Command::new(stage.programs().directory.join("walt"))
-            .args(["media", "sd", "--board", model, "--out", &out]),
-    )?;
+    let mut walt = Command::new(stage.programs().directory.join("walt"));
+    let said = run_program(walt.args(["media", "sd", "--board", model, "--out"]).arg(&card))?;
     stage.check(&format!("`walt media sd` has written a card for {model}"), card.exists(), said.replace('\n', ", "))?;
     Ok(card)
 }
