@@ -4,6 +4,7 @@
 pub mod initramfs;
 mod ipxe;
 mod model;
+pub mod uboot;
 
 pub use ipxe::FIRST_STAGE;
 pub use model::{Architecture, Bootloader, MODELS, Model, Netboot, Recognition, model_of_class};
