@@ -49,6 +49,10 @@ impl Transfers {
         generation: u64,
     ) -> Ended {
         let begin = Instant::now();
+        let boards = self.files.boards();
+        // The firmware of a board loads what is no part of the node's image.
+        let service = if boards.loads_firmware(*peer.ip()) { "firmware" } else { "tftp" };
+        let under_way = boards.transfer(*peer.ip(), begin);
         let (end, bytes, asked_again) = self.transfer(peer, &request, &mut inbox).await;
         let error = match &end {
             End::Session(outcome) => outcome.reason().map(str::to_owned),
@@ -62,8 +66,9 @@ impl Transfers {
         let (client, duration) = (*peer.ip(), begin.elapsed());
         // A question about a size is no file that was served: another request follows at once.
         if !matches!(end, End::Session(Outcome::SizeOnly)) {
-            self.events.send(Event::FileServed { client, service: "tftp", path, bytes, duration, error });
+            self.events.send(Event::FileServed { client, service, path, bytes, duration, error });
         }
+        drop(under_way);
         let superseded = matches!(end, End::Session(Outcome::Superseded));
         inbox.close();
         Ended { peer, generation, again: superseded || asked_again || inbox.try_recv().is_ok() }
@@ -122,7 +127,7 @@ enum End {
 
 fn error_code(unavailable: &Unavailable) -> ErrorCode {
     match unavailable {
-        Unavailable::NotFound => ErrorCode::NotFound,
+        Unavailable::NotFound | Unavailable::NoFirmware(_) => ErrorCode::NotFound,
         Unavailable::NoNode(_) | Unavailable::Refused(_) => ErrorCode::AccessViolation,
         Unavailable::NotReady => ErrorCode::Undefined,
     }
