@@ -12,6 +12,7 @@ mod pc_tiny_busybox_init;
 mod pc_two_nodes;
 mod pc_uefi;
 mod pc_uefi_http;
+mod rpi_native_netboot;
 mod stage;
 
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 12] = [
+pub(crate) const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "pc-bios",
         what: "Debian with systemd on a BIOS PC: union, services, clock, watchdog, reboot",
@@ -52,6 +53,11 @@ pub(crate) const SCENARIOS: [Scenario; 12] = [
         name: "pc-image-arrives-late",
         what: "the first pull takes long: the node reboots until its image is there",
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: "rpi-native-netboot",
+        what: "no machine: what the firmware of Raspberry Pi 3B, 3B+, 4 and 5 asks, before and after their image is there",
+        run: rpi_native_netboot::run,
     },
     Scenario {
         name: "pc-two-nodes",

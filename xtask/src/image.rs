@@ -70,8 +70,8 @@ impl Recipe {
 
     fn description(self) -> Description<'static> {
         match self {
-            Self::DebianPc => Description { name: "walt/debian-pc:12", models: &["pc-x86-64"] },
-            Self::TinyPc => Description { name: "walt/tiny-pc:1", models: &["pc-x86-64"] },
+            Self::DebianPc => Description { name: "walt/debian-pc:12", models: &["pc-x86-64"], architecture: "amd64" },
+            Self::TinyPc => Description { name: "walt/tiny-pc:1", models: &["pc-x86-64"], architecture: "amd64" },
         }
     }
 }
@@ -96,33 +96,42 @@ pub(crate) fn build(recipe: Recipe, agent: &Path) -> Result<Built> {
 
 /// `from` with one more layer that holds `files` (path below the root, content), under another name.
 pub(crate) fn derive(from: &Built, name: &str, files: &[(&str, &str)]) -> Result<Built> {
-    let cache = cache_directory()?;
+    let files: Vec<_> = files.iter().map(|(path, content)| (*path, content.as_bytes())).collect();
+    let mut layers = from.layers.clone();
+    layers.push(layer_of(&files)?);
+    archive(&Description { name, models: &["pc-x86-64"], architecture: "amd64" }, layers, &cache_directory()?)
+}
+
+/// An image of 64-bit ARM that holds nothing but `files` (path below the root, content).
+pub(crate) fn of_files(name: &str, models: &[&str], files: &[(&str, &[u8])]) -> Result<Built> {
+    archive(&Description { name, models, architecture: "arm64" }, vec![layer_of(files)?], &cache_directory()?)
+}
+
+/// A layer of these files.
+fn layer_of(files: &[(&str, &[u8])]) -> Result<Layer> {
     let mut key = Key::new("derived layer");
     for (path, content) in files {
         key.add(path.as_bytes());
-        key.add(content.as_bytes());
+        key.add(content);
     }
-    let stem = key.stem(&cache, "derived");
-    let layer = match Layer::cached(&stem) {
-        Some(layer) => layer,
-        None => {
-            let tree = Scratch::new(&stem)?;
-            for (path, content) in files {
-                let path = tree.path().join(path.trim_start_matches('/'));
-                fs::create_dir_all(path.parent().context("a file needs a directory")?)?;
-                fs::write(&path, content)?;
-            }
-            Layer::from_tree(tree.path(), &stem)?
-        }
-    };
-    let mut layers = from.layers.clone();
-    layers.push(layer);
-    archive(&Description { name, models: &["pc-x86-64"] }, layers, &cache)
+    let stem = key.stem(&cache_directory()?, "derived");
+    if let Some(layer) = Layer::cached(&stem) {
+        return Ok(layer);
+    }
+    let tree = Scratch::new(&stem)?;
+    for (path, content) in files {
+        let path = tree.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().context("a file needs a directory")?)?;
+        fs::write(&path, content)?;
+    }
+    Layer::from_tree(tree.path(), &stem)
 }
 
 fn archive(description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> Result<Built> {
     let mut key = Key::new("archive");
     key.add(description.name.as_bytes());
+    key.add(description.architecture.as_bytes());
+    description.models.iter().for_each(|model| key.add(model.as_bytes()));
     for layer in &layers {
         key.add(layer.digest.as_bytes());
     }

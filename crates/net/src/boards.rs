@@ -64,8 +64,10 @@ struct Tables {
 struct Board {
     mac: MacAddr,
     stage: BoardStage,
-    /// When it was last heard of in this boot; `None` for one that is known by its lease alone, or has been started.
+    /// When it was last heard of in this boot; `None` for one that is known by its lease alone.
     heard: Option<Instant>,
+    /// It has its start script, or cannot boot at all.
+    settled: bool,
     /// Transfers under way.
     transfers: usize,
 }
@@ -127,18 +129,18 @@ impl Boards {
         BoardTransfer { boards: self, ip }
     }
 
-    /// The board has been given its start script: what it does from now on is no business of this table's.
-    pub fn started(&self, ip: Ipv4Addr) {
+    /// The board has been given its start script, or cannot boot at all: nobody need wait for it.
+    pub fn settled(&self, ip: Ipv4Addr) {
         if let Some(board) = self.lock().by_ip.get_mut(&ip) {
-            board.heard = None;
+            board.settled = true;
         }
     }
 
     /// How many boards are between their firmware's first question and their start script.
     pub fn on_their_way(&self, now: Instant) -> usize {
-        let recent = |at: Instant| now.duration_since(at) < ON_ITS_WAY;
+        let recent = |board: &Board| board.heard.is_some_and(|at| now.duration_since(at) < ON_ITS_WAY);
         let boards = &self.lock().by_ip;
-        boards.values().filter(|board| board.transfers > 0 || board.heard.is_some_and(recent)).count()
+        boards.values().filter(|board| board.transfers > 0 || (recent(board) && !board.settled)).count()
     }
 
     /// The server is about to stop: from now on nobody's firmware is answered, so that no boot begins that would be cut
@@ -175,7 +177,9 @@ impl Tables {
 
     fn set(&mut self, mac: MacAddr, ip: Ipv4Addr, heard: Option<Instant>) {
         self.remove(mac);
-        if let Some(other) = self.by_ip.insert(ip, Board { mac, stage: BoardStage::Firmware, heard, transfers: 0 }) {
+        if let Some(other) =
+            self.by_ip.insert(ip, Board { mac, stage: BoardStage::Firmware, heard, settled: false, transfers: 0 })
+        {
             self.ip_by_mac.remove(&other.mac);
         }
         self.ip_by_mac.insert(mac, ip);
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!(boards.on_their_way(late), 0, "switched off");
         boards.see(PI, BoardSeen::Bootloader, late);
         let transfer = boards.transfer(IP, late);
-        boards.started(IP);
+        boards.settled(IP);
         assert_eq!(boards.on_their_way(late), 1, "still being sent");
         drop(transfer);
         assert_eq!(boards.on_their_way(late), 0);

@@ -92,7 +92,10 @@ impl<'a> Stage<'a> {
     /// Starts our server with `default` as the image of new nodes; `more` is added to its configuration.
     pub(super) fn start_daemon(&mut self, default: &str, more: &str) -> Result<()> {
         let registries = format!("[registries]\ninsecure = [{:?}]\n", Registry::HOST);
-        let images = format!("[images]\ndefault.pc-x86-64 = {default:?}\n");
+        let mut images = "[images]\n".to_owned();
+        for model in boot::MODELS {
+            images.push_str(&format!("default.{} = {default:?}\n", model.name));
+        }
         self.daemon = Some(Daemon::start(self.lab, &self.programs, &format!("{more}\n{registries}{images}"))?);
         Ok(())
     }

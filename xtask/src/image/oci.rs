@@ -71,6 +71,8 @@ pub(super) struct Description<'a> {
     pub name: &'a str,
     /// Values of the label `walt.node.models`.
     pub models: &'a [&'a str],
+    /// Processor, as OCI platforms name it: `amd64`, `arm64`.
+    pub architecture: &'a str,
 }
 
 /// Writes `layers`, the lowest first, as an OCI archive to `archive`.
@@ -102,7 +104,7 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
         "application/vnd.oci.image.config.v1+json",
         json!({
             "created": "2023-11-14T22:13:20Z",
-            "architecture": "amd64",
+            "architecture": description.architecture,
             "os": "linux",
             "config": {
                 "Cmd": ["/sbin/init"],
@@ -128,7 +130,7 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
         }),
     )?;
     manifest["annotations"] = json!({"org.opencontainers.image.ref.name": description.name});
-    manifest["platform"] = json!({"architecture": "amd64", "os": "linux"});
+    manifest["platform"] = json!({"architecture": description.architecture, "os": "linux"});
     fs::write(work.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let index = json!({
         "schemaVersion": 2,

@@ -125,7 +125,7 @@ impl BootFiles {
             self.open_for_node(client, path)
         };
         if path == START_UBOOT && file.is_ok() {
-            boards.started(client);
+            boards.settled(client);
         }
         file
     }
@@ -153,6 +153,7 @@ impl BootFiles {
             // An image that is ready brings the firmware itself, or not.
             None if !matches!(why, Unavailable::NotReady | Unavailable::NoNode(_)) => Err(why),
             None => {
+                self.boards().settled(client);
                 let none = Unavailable::NoFirmware(self.boards.directory.clone());
                 if !self.boards.told.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%client, "a Raspberry Pi asks for its firmware: {none}");
