@@ -108,6 +108,19 @@ impl Board {
         })
     }
 
+    /// Lets the board answer ARP or not, as the firmware of a Pi 3B once it loads files (boot-net.adoc, "ARP check can
+    /// fail to respond in the middle of TFTP transaction").
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn answers_arp(&self, answers: bool) -> Result<()> {
+        // Linux, ip-sysctl.rst: 8 is "do not reply for all local addresses".
+        let value = if answers { "0" } else { "8" };
+        self.host.inside(|| {
+            std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_ignore", value).context("cannot set arp_ignore")
+        })
+    }
+
     /// Whether anybody answers the firmware's DHCP, asked once.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use testbed::boards::{Answer, Board, KINDS};
 use testbed::host::Host;
-use testbed::lab::SERVER;
+use testbed::lab::{BRIDGE, SERVER};
 use testbed::peers::Registry;
 use testbed::process::run as run_program;
 
@@ -49,6 +49,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     for board in &mut boards {
         ready(stage, board, &card)?;
     }
+    deaf_to_arp(stage, &mut boards[0], &card)?;
     server_stops(stage, &mut boards, &card)
 }
 
@@ -187,6 +188,28 @@ fn second_stage(stage: &mut Stage<'_>, board: &mut Board) -> Result<()> {
     }
     let what = format!("{model}: ready: start.uboot, kernel and dtb are its image's");
     stage.check(&what, wrong.is_empty(), wrong.join(" "))
+}
+
+/// A Pi 3B answers no ARP while it loads files, and a kernel that has heard nothing of a neighbour asks after some seconds:
+/// here after one, so that the test need not load for so long.
+fn deaf_to_arp(stage: &mut Stage<'_>, board: &mut Board, card: &Card) -> Result<()> {
+    for (name, value) in
+        [("delay_first_probe_time", "1"), ("retrans_time_ms", "100"), ("base_reachable_time_ms", "500")]
+    {
+        fs::write(format!("/proc/sys/net/ipv4/neigh/{BRIDGE}/{name}"), value)
+            .with_context(|| format!("cannot set {name}"))?;
+    }
+    board.answers_arp(false)?;
+    let begun = Instant::now();
+    // 5,819 blocks of 512 bytes.
+    let loaded = board.power_on_paced(Duration::from_micros(500))?;
+    let took = begun.elapsed();
+    board.answers_arp(true)?;
+    let whole = card.differences(&loaded) == ["cmdline.txt"] && took > Duration::from_secs(3);
+    let what = "a board that answers no ARP is sent its files as long as it acknowledges them";
+    stage.check(what, whole, format!("{:.1} s", took.as_secs_f64()))?;
+    board.uboot()?;
+    second_stage(stage, board)
 }
 
 /// The server is asked to stop while a board loads the largest file of its firmware.
