@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error};
 use clap::Parser;
-use net::Exports;
+use net::{Boards, Exports};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -102,7 +102,7 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     tracing::info!("stopping");
     if result.is_ok() {
         tokio::select! {
-            () = let_boards_finish(&exports) => {}
+            () = let_boards_finish(exports.boards(), BOARDS_FINISH) => {}
             // Whoever asks twice means it.
             () = signals.asked_to_stop() => {}
             stopped = parts.stopped() => tracing::error!("{stopped}"),
@@ -120,15 +120,15 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
 
 /// Lets no boot begin any more, and those boards finish that have no firmware left once they lose us: some would hang
 /// until somebody switches them off and on.
-async fn let_boards_finish(exports: &Exports) {
-    let (boards, begun) = (exports.boards(), Instant::now());
+async fn let_boards_finish(boards: &Boards, limit: Duration) {
+    let begun = Instant::now();
     boards.close();
     let waiting = boards.on_their_way(begun);
     if waiting == 0 {
         return;
     }
-    tracing::info!(boards = waiting, "boards are loading their firmware: they have {} s", BOARDS_FINISH.as_secs());
-    while boards.on_their_way(Instant::now()) > 0 && begun.elapsed() < BOARDS_FINISH {
+    tracing::info!(boards = waiting, "boards are loading their firmware: they have {} s", limit.as_secs());
+    while boards.on_their_way(Instant::now()) > 0 && begun.elapsed() < limit {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -184,5 +184,27 @@ async fn watchdog() {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "can not notify systemd");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::{BoardSeen, MacAddr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_waits_for_boards_but_not_for_ever() {
+        let limit = Duration::from_millis(300);
+        let (boards, begun) = (Boards::default(), Instant::now());
+        let_boards_finish(&boards, limit).await;
+        assert!(boards.is_closing() && begun.elapsed() < limit, "nobody is on the way");
+
+        let (mac, ip) = (MacAddr([0xb8, 0x27, 0xeb, 0, 0, 1]), [10, 0, 0, 5].into());
+        boards.see(mac, BoardSeen::Firmware(ip), Instant::now());
+        let (_transfer, begun) = (boards.transfer(ip, Instant::now()), Instant::now());
+        let_boards_finish(&boards, limit).await;
+        let took = begun.elapsed();
+        assert!(took >= limit && took < 5 * limit, "{took:?}");
     }
 }
