@@ -14,6 +14,7 @@ mod pc_two_nodes;
 mod pc_uefi;
 mod pc_uefi_http;
 mod qemu_arm;
+mod rpi_native_netboot;
 mod stage;
 
 use std::collections::HashMap;
@@ -39,7 +40,7 @@ const TINY_PC: &[Recipe] = &[Recipe::TinyPc];
 const DEBIAN_PC: &[Recipe] = &[Recipe::DebianPc];
 
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 14] = [
+pub(crate) const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "qemu-arm-64",
         what: "Debian with systemd on a 64-bit ARM board: card, U-Boot, both scripts, the rest as pc-bios",
@@ -77,6 +78,12 @@ pub(crate) const SCENARIOS: [Scenario; 14] = [
         what: "the first pull takes long: the node reboots until its image is there",
         images: TINY_PC,
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: "rpi-native-netboot",
+        what: "no machine: what the firmware of Raspberry Pi 3B, 3B+, 4 and 5 asks, before and after their image is there",
+        images: &[],
+        run: rpi_native_netboot::run,
     },
     Scenario {
         name: "pc-two-nodes",

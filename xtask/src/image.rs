@@ -28,7 +28,8 @@ pub(crate) struct Built {
     pub archive: PathBuf,
     /// `name:tag` for a registry.
     pub name: String,
-    recipe: Recipe,
+    models: Vec<String>,
+    architecture: Architecture,
     layers: Vec<Layer>,
 }
 
@@ -151,38 +152,53 @@ pub(crate) fn build(recipe: Recipe, agents: &Path) -> Result<Built> {
     if recipe.family() == Family::Tiny {
         layers.push(tiny::initramfs_layer(recipe, &layers[0], agents, &cache)?);
     }
-    archive(recipe, &recipe.description(), layers, &cache)
+    archive(&recipe.description(), layers, &cache)
 }
 
 /// `from` with one more layer that holds `files` (path below the root, content), under another name.
 pub(crate) fn derive(from: &Built, name: &str, files: &[(&str, &str)]) -> Result<Built> {
-    let cache = cache_directory()?;
+    let files: Vec<_> = files.iter().map(|(path, content)| (*path, content.as_bytes())).collect();
+    let mut layers = from.layers.clone();
+    layers.push(layer_of(&files)?);
+    let models: Vec<_> = from.models.iter().map(String::as_str).collect();
+    archive(&Description { name, models: &models, architecture: from.architecture }, layers, &cache_directory()?)
+}
+
+/// An image that holds nothing but `files` (path below the root, content).
+pub(crate) fn of_files(
+    name: &str,
+    models: &[&str],
+    architecture: Architecture,
+    files: &[(&str, &[u8])],
+) -> Result<Built> {
+    archive(&Description { name, models, architecture }, vec![layer_of(files)?], &cache_directory()?)
+}
+
+/// A layer of these files.
+fn layer_of(files: &[(&str, &[u8])]) -> Result<Layer> {
     let mut key = Key::new("derived layer");
     for (path, content) in files {
         key.add(path.as_bytes());
-        key.add(content.as_bytes());
+        key.add(content);
     }
-    let stem = key.stem(&cache, "derived");
-    let layer = match Layer::cached(&stem) {
-        Some(layer) => layer,
-        None => {
-            let tree = Scratch::new(&stem)?;
-            for (path, content) in files {
-                let path = tree.path().join(path.trim_start_matches('/'));
-                fs::create_dir_all(path.parent().context("a file needs a directory")?)?;
-                fs::write(&path, content)?;
-            }
-            Layer::from_tree(tree.path(), &stem)?
-        }
-    };
-    let mut layers = from.layers.clone();
-    layers.push(layer);
-    archive(from.recipe, &Description { name, ..from.recipe.description() }, layers, &cache)
+    let stem = key.stem(&cache_directory()?, "derived");
+    if let Some(layer) = Layer::cached(&stem) {
+        return Ok(layer);
+    }
+    let tree = Scratch::new(&stem)?;
+    for (path, content) in files {
+        let path = tree.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().context("a file needs a directory")?)?;
+        fs::write(&path, content)?;
+    }
+    Layer::from_tree(tree.path(), &stem)
 }
 
-fn archive(recipe: Recipe, description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> Result<Built> {
+fn archive(description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> Result<Built> {
     let mut key = Key::new("archive");
     key.add(description.name.as_bytes());
+    key.add(description.architecture.to_string().as_bytes());
+    description.models.iter().for_each(|model| key.add(model.as_bytes()));
     for layer in &layers {
         key.add(layer.digest.as_bytes());
     }
@@ -191,7 +207,8 @@ fn archive(recipe: Recipe, description: &Description<'_>, layers: Vec<Layer>, ca
     if !archive.exists() {
         oci::write_archive(description, &layers, &archive)?;
     }
-    Ok(Built { archive, name: description.name.to_owned(), recipe, layers })
+    let models = description.models.iter().map(|model| (*model).to_owned()).collect();
+    Ok(Built { archive, name: description.name.to_owned(), models, architecture: description.architecture, layers })
 }
 
 /// Lists of what a recipe wants systemd not to run, and where a link to /dev/null says so (systemd.unit(5),

@@ -69,6 +69,35 @@ impl Daemon {
         self.process = None;
     }
 
+    /// Asks it to stop, as systemd does (SIGTERM).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the daemon does not run")?;
+        run(Command::new("kill").arg(process.id().to_string())).map(drop)
+    }
+
+    /// Waits until it has ended, and gives back how long that took.
+    ///
+    /// # Errors
+    /// When it ends with a failure, or not within `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        let process = self.process.as_mut().context("the daemon does not run")?;
+        while begun.elapsed() < limit {
+            if let Some(status) = process.ended()? {
+                self.process = None;
+                if !status.success() {
+                    bail!("the daemon has ended ({status}):\n{}", self.log_tail(40));
+                }
+                return Ok(begun.elapsed());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        bail!("the daemon has not ended within {limit:?}:\n{}", self.log_tail(40))
+    }
+
     /// Whether it runs; an error tells how it ended if it ended by itself.
     ///
     /// # Errors
