@@ -134,11 +134,12 @@ pub(crate) fn package_sources() -> Result<String> {
 
 /// The same sources with the release as it came out alone: without security updates and the like.
 pub(crate) fn without_updates(sources: &str) -> String {
-    let stanzas = sources.split("\n\n").filter(|stanza| !stanza.contains(&format!("{SUITE}-security\n")));
-    let text = stanzas.map(|stanza| stanza.replace(&format!(" {SUITE}-updates"), "")).collect::<Vec<_>>().join("\n\n");
-    // In the one-line format, each is a line.
-    let is_update = |line: &str| line.starts_with("deb ") && line.contains(&format!(" {SUITE}-"));
-    text.lines().filter(|line| !is_update(line)).fold(String::new(), |all, line| all + line + "\n")
+    // In the one-line format, each source is a line; in the other, a line lists the suites of a stanza.
+    let is_update = |line: &&str| line.starts_with("deb ") && line.contains(&format!(" {SUITE}-"));
+    let lines: Vec<_> = sources.lines().filter(|line| !is_update(line)).collect();
+    let text = lines.join("\n").replace(&format!(" {SUITE}-updates"), "");
+    let has_release = |stanza: &&str| !stanza.contains(&format!("Suites: {SUITE}-"));
+    text.split("\n\n").filter(has_release).collect::<Vec<_>>().join("\n\n").trim_end().to_owned() + "\n"
 }
 
 /// Lets this machine run programs of `architecture`, by QEMU's user emulation: Debian's packages run theirs when they are
