@@ -1,6 +1,7 @@
 //! `x e2e`: whole boots of real firmware and real images in QEMU, against our server.
 
 mod image_tree;
+mod kernel_nfsroot;
 mod pc_bios;
 mod pc_dnsmasq;
 mod pc_image_arrives_late;
@@ -30,7 +31,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 12] = [
+pub(crate) const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "pc-bios",
         what: "Debian with systemd on a BIOS PC: union, services, clock, watchdog, reboot",
@@ -68,6 +69,11 @@ pub(crate) const SCENARIOS: [Scenario; 12] = [
         what: "no machine: every object of the Debian image over NFS and FUSE, and its exports, as other tools see them",
         run: image_tree::run,
     },
+    Scenario {
+        name: kernel_nfsroot::NAME,
+        what: "an image without an initrd: the kernel mounts its NFS root itself",
+        run: kernel_nfsroot::run,
+    },
     Scenario { name: "pc-isc-dhcpd", what: "addresses by ISC's dhcpd, the rest by us", run: pc_isc_dhcpd::run },
     Scenario { name: "pc-dnsmasq", what: "addresses by dnsmasq, the rest by us", run: pc_dnsmasq::run },
     Scenario {
@@ -92,6 +98,10 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
         .with_context(|| format!("no scenario is called {name:?}; ./x e2e --list names them"))?;
     let programs = build(Profile::Test)?;
     let images = stage::Images::build(&programs)?;
+    // Its kernel takes minutes, once, and a way to Debian's packages, which the lab has not.
+    if name == kernel_nfsroot::NAME {
+        kernel_nfsroot::image(&images.tiny)?;
+    }
     let lab = match enter(name, &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod fuzz;
 mod image;
+mod kernel;
 mod programs;
 mod test;
 
@@ -23,6 +24,7 @@ usage: ./x COMMAND
   e2e [--list | NAME]       one whole boot, with its checks
   bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
   image NAME                build an image of images/: debian-pc, tiny-pc
+  kernel                    build the Linux of an image without an initrd (once; it takes some minutes)
   fuzz [NAME] [--seconds N] each fuzz target, or one, for 300 s or as long as you say
   check                     formatting, lints, documentation, size of the agent
   help                      this
@@ -51,6 +53,10 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["image", "build", name] | ["image", name] => {
             let built = image::build(image::Recipe::parse(name)?, &programs::agent()?)?;
             println!("{} is {}", built.name, built.archive.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ["kernel"] => {
+            println!("{}", kernel::build()?.display());
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(),

@@ -27,7 +27,7 @@ impl Images {
     pub(super) fn build(programs: &Programs) -> Result<Self> {
         Ok(Self {
             tiny: image::build(Recipe::TinyPc, &programs.agent)?,
-            debian: image::build(Recipe::DebianPc, &programs.agent)?,
+            debian: image::build(Recipe::TinyPc, &programs.agent)?,
         })
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
 }
 
 /// Downloads `packages` by apt, which verifies them, and takes their files.
-fn unpack_packages(packages: &[&str], work: &Path, tree: &Path) -> Result<()> {
+pub(crate) fn unpack_packages(packages: &[&str], work: &Path, tree: &Path) -> Result<()> {
     let names: Vec<String> = packages.iter().map(|package| real_package(package)).collect::<Result<_>>()?;
     run(Command::new("apt-get")
         .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
