@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 use testbed::process::run_shown;
 
-use crate::programs::{agent, cargo};
+use crate::agents;
+use crate::programs::cargo;
 
 /// Runs all checks; the first that fails ends it.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -13,7 +14,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("check: {what}");
         run_shown(&mut { command })?;
     }
-    agent_is_small_and_static()?;
+    agents_are_small_and_static()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -34,22 +35,37 @@ fn commands() -> Vec<(&'static str, Command)> {
 }
 
 /// The agent is copied into the memory of every node and must run in any image.
-fn agent_is_small_and_static() -> Result<()> {
+fn agents_are_small_and_static() -> Result<()> {
     const MOST: usize = 2_000_000;
-    /// `PT_INTERP` (elf(5)): the program header of a program that wants a dynamic linker.
-    const PT_INTERP: u32 = 3;
-    let path = agent()?;
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
-    println!("check: the agent has {} bytes", bytes.len());
-    ensure!(bytes.len() < MOST, "the agent has {} bytes, more than {MOST}", bytes.len());
-    // Elf64_Ehdr: the table's offset at 32, size of an entry at 54, number of entries at 56.
-    let word = |at: usize, length: usize| -> Result<usize> {
-        let field = bytes.get(at..at + length).context("the agent is no ELF file")?;
-        Ok(field.iter().rev().fold(0, |value, byte| value << 8 | usize::from(*byte)))
-    };
-    let (table, size, count) = (word(32, 8)?, word(54, 2)?, word(56, 2)?);
-    for header in 0..count {
-        ensure!(word(table + header * size, 4)? != PT_INTERP as usize, "the agent is not static");
+    for outcome in agents::build_all()? {
+        let architecture = outcome.architecture;
+        let path = match outcome.result {
+            Ok((path, _)) => path,
+            Err(error) => {
+                println!("check: no agent for {architecture} here: {error:#}");
+                continue;
+            }
+        };
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
+        println!("check: the agent for {architecture} has {} bytes", bytes.len());
+        ensure!(bytes.len() < MOST, "the agent for {architecture} has {} bytes, more than {MOST}", bytes.len());
+        let is_static = is_static(&bytes).with_context(|| format!("{path:?} is no ELF file"))?;
+        ensure!(is_static, "the agent for {architecture} is not static");
     }
     Ok(())
+}
+
+/// Whether no program header of an ELF file asks for a dynamic linker (elf(5), `PT_INTERP`); `None` if it is none.
+fn is_static(bytes: &[u8]) -> Option<bool> {
+    const PT_INTERP: usize = 3;
+    let word = |at: usize, length: usize| -> Option<usize> {
+        Some(bytes.get(at..at + length)?.iter().rev().fold(0, |value, byte| value << 8 | usize::from(*byte)))
+    };
+    // Elf64_Ehdr and Elf32_Ehdr: offset of the table, size of an entry, number of entries.
+    let (table, size, count) = match bytes.get(..5)? {
+        b"\x7fELF\x02" => (word(32, 8)?, word(54, 2)?, word(56, 2)?),
+        b"\x7fELF\x01" => (word(28, 4)?, word(42, 2)?, word(44, 2)?),
+        _ => return None,
+    };
+    (0..count).try_fold(true, |so_far, header| Some(so_far && word(table + header * size, 4)? != PT_INTERP))
 }

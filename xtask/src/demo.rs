@@ -23,7 +23,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     say("building the server, the command line and the agent");
     let programs = build(Profile::Test)?;
     say("building the Debian image");
-    let image = image::build(Recipe::DebianPc, &programs.agent)?;
+    let image = image::build(Recipe::DebianPc, &programs.agents)?;
     let lab = match enter("demo", &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

@@ -1,6 +1,7 @@
 //! `x e2e`: whole boots of real firmware and real images in QEMU, against our server.
 
 mod image_tree;
+mod in_node;
 mod pc_bios;
 mod pc_dnsmasq;
 mod pc_image_arrives_late;
@@ -12,67 +13,112 @@ mod pc_tiny_busybox_init;
 mod pc_two_nodes;
 mod pc_uefi;
 mod pc_uefi_http;
+mod qemu_arm;
+mod rpi_native_netboot;
 mod stage;
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use testbed::lab::{Entered, enter};
 
-use crate::programs::{Profile, build};
+use crate::image::{self, Recipe};
+use crate::programs::{self, Profile};
 use stage::Stage;
 
 /// One story that a user could tell.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     what: &'static str,
+    /// What it boots: built before the lab is entered, which has no way to the packages.
+    pub(crate) images: &'static [Recipe],
     run: fn(&mut Stage<'_>) -> Result<()>,
 }
 
+const TINY_PC: &[Recipe] = &[Recipe::TinyPc];
+const DEBIAN_PC: &[Recipe] = &[Recipe::DebianPc];
+
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 12] = [
+pub(crate) const SCENARIOS: [Scenario; 15] = [
+    Scenario {
+        name: "qemu-arm-64",
+        what: "Debian with systemd on a 64-bit ARM board: card, U-Boot, both scripts, the rest as pc-bios",
+        images: &[Recipe::DebianArm64],
+        run: qemu_arm::run_64,
+    },
+    Scenario { name: "qemu-arm", what: "the same with 32 bits", images: &[Recipe::DebianArmhf], run: qemu_arm::run_32 },
     Scenario {
         name: "pc-bios",
         what: "Debian with systemd on a BIOS PC: union, services, clock, watchdog, reboot",
+        images: DEBIAN_PC,
         run: pc_bios::run,
     },
-    Scenario { name: "pc-uefi", what: "Debian on a UEFI PC, by the firmware's own PXE", run: pc_uefi::run },
+    Scenario {
+        name: "pc-uefi",
+        what: "Debian on a UEFI PC, by the firmware's own PXE",
+        images: DEBIAN_PC,
+        run: pc_uefi::run,
+    },
     Scenario {
         name: "pc-server-gone",
         what: "the server stays away: the watchdog reboots the node after its grace time",
+        images: TINY_PC,
         run: pc_server_gone::run,
     },
     Scenario {
         name: "pc-image-switch",
         what: "another image for a node while the old one is in use",
+        images: TINY_PC,
         run: pc_image_switch::run,
     },
-    Scenario { name: "pc-uefi-http", what: "a UEFI PC that boots over HTTP", run: pc_uefi_http::run },
+    Scenario { name: "pc-uefi-http", what: "a UEFI PC that boots over HTTP", images: TINY_PC, run: pc_uefi_http::run },
     Scenario {
         name: "pc-image-arrives-late",
         what: "the first pull takes long: the node reboots until its image is there",
+        images: TINY_PC,
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: "rpi-native-netboot",
+        what: "no machine: what the firmware of Raspberry Pi 3B, 3B+, 4 and 5 asks, before and after their image is there",
+        images: &[],
+        run: rpi_native_netboot::run,
     },
     Scenario {
         name: "pc-two-nodes",
         what: "two images at once; neither node mounts the other's",
+        images: TINY_PC,
         run: pc_two_nodes::run,
     },
     Scenario {
         name: "pc-server-restart",
         what: "the server is killed and started again under a node that keeps reading",
+        images: TINY_PC,
         run: pc_server_restart::run,
     },
     Scenario {
         name: "image-tree",
         what: "no machine: every object of the Debian image over NFS and FUSE, and its exports, as other tools see them",
+        images: DEBIAN_PC,
         run: image_tree::run,
     },
-    Scenario { name: "pc-isc-dhcpd", what: "addresses by ISC's dhcpd, the rest by us", run: pc_isc_dhcpd::run },
-    Scenario { name: "pc-dnsmasq", what: "addresses by dnsmasq, the rest by us", run: pc_dnsmasq::run },
+    Scenario {
+        name: "pc-isc-dhcpd",
+        what: "addresses by ISC's dhcpd, the rest by us",
+        images: TINY_PC,
+        run: pc_isc_dhcpd::run,
+    },
+    Scenario {
+        name: "pc-dnsmasq",
+        what: "addresses by dnsmasq, the rest by us",
+        images: TINY_PC,
+        run: pc_dnsmasq::run,
+    },
     Scenario {
         name: "pc-tiny-busybox-init",
         what: "an image without systemd, through our own initramfs",
+        images: TINY_PC,
         run: pc_tiny_busybox_init::run,
     },
 ];
@@ -90,8 +136,9 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
         .iter()
         .find(|scenario| scenario.name == name)
         .with_context(|| format!("no scenario is called {name:?}; ./x e2e --list names them"))?;
-    let programs = build(Profile::Test)?;
-    let images = stage::Images::build(&programs)?;
+    let programs = programs::build(Profile::Test)?;
+    let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
+    let images = scenario.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
     let lab = match enter(name, &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

@@ -12,7 +12,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use boot::{Architecture, Bootloader, Model};
 use sha2::{Digest, Sha256};
 use testbed::process::run;
 
@@ -27,6 +28,8 @@ pub(crate) struct Built {
     pub archive: PathBuf,
     /// `name:tag` for a registry.
     pub name: String,
+    models: Vec<String>,
+    architecture: Architecture,
     layers: Vec<Layer>,
 }
 
@@ -43,86 +46,159 @@ impl Built {
 }
 
 /// A recipe of `images/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Recipe {
     /// Debian 12 with systemd and openssh: the real thing.
     DebianPc,
+    /// The same for 64-bit ARM.
+    DebianArm64,
+    /// The same for 32-bit ARM.
+    DebianArmhf,
     /// busybox and dropbear: boots in seconds.
     TinyPc,
+    /// The same for 64-bit ARM.
+    TinyArm64,
+    /// The same for 32-bit ARM.
+    TinyArmhf,
 }
 
+/// What an image consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Debian,
+    Tiny,
+}
+
+/// Models of the images for ARM: boards that one kernel of Debian runs on.
+const ARM64_MODELS: &[&str] = &["qemu-arm-64", "rpi-3-b", "rpi-3-b-plus", "rpi-4-b", "rpi-400"];
+const ARMHF_MODELS: &[&str] = &["qemu-arm", "rpi-2-b"];
+
 impl Recipe {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::DebianPc, Self::DebianArm64, Self::DebianArmhf, Self::TinyPc, Self::TinyArm64, Self::TinyArmhf];
+
     /// The recipe of this name, such as `debian-pc` or, for short, `debian`.
     pub(crate) fn parse(name: &str) -> Result<Self> {
-        match name {
-            "debian-pc" | "debian" => Ok(Self::DebianPc),
-            "tiny-pc" | "tiny" => Ok(Self::TinyPc),
-            other => bail!("no image recipe is called {other:?}; there are debian-pc and tiny-pc"),
-        }
+        let names = Self::ALL.map(Self::directory);
+        let is_it = |recipe: &Self| recipe.directory() == name || recipe.directory().strip_suffix("-pc") == Some(name);
+        let found = Self::ALL.into_iter().find(is_it);
+        found.with_context(|| format!("no image recipe is called {name:?}; there are {}", names.join(", ")))
     }
 
     fn directory(self) -> &'static str {
         match self {
             Self::DebianPc => "debian-pc",
+            Self::DebianArm64 => "debian-arm64",
+            Self::DebianArmhf => "debian-armhf",
             Self::TinyPc => "tiny-pc",
+            Self::TinyArm64 => "tiny-arm64",
+            Self::TinyArmhf => "tiny-armhf",
+        }
+    }
+
+    fn family(self) -> Family {
+        match self {
+            Self::DebianPc | Self::DebianArm64 | Self::DebianArmhf => Family::Debian,
+            Self::TinyPc | Self::TinyArm64 | Self::TinyArmhf => Family::Tiny,
+        }
+    }
+
+    /// What its programs run on.
+    pub(crate) fn architecture(self) -> Architecture {
+        match self {
+            Self::DebianPc | Self::TinyPc => Architecture::X86_64,
+            Self::DebianArm64 | Self::TinyArm64 => Architecture::Aarch64,
+            Self::DebianArmhf | Self::TinyArmhf => Architecture::Armv7,
         }
     }
 
     fn description(self) -> Description<'static> {
-        match self {
-            Self::DebianPc => Description { name: "walt/debian-pc:12", models: &["pc-x86-64"] },
-            Self::TinyPc => Description { name: "walt/tiny-pc:1", models: &["pc-x86-64"] },
-        }
+        let (name, models): (_, &[&str]) = match self {
+            Self::DebianPc => ("walt/debian-pc:12", &["pc-x86-64"]),
+            Self::DebianArm64 => ("walt/debian-arm64:12", ARM64_MODELS),
+            Self::DebianArmhf => ("walt/debian-armhf:12", ARMHF_MODELS),
+            Self::TinyPc => ("walt/tiny-pc:1", &["pc-x86-64"]),
+            Self::TinyArm64 => ("walt/tiny-arm64:1", ARM64_MODELS),
+            Self::TinyArmhf => ("walt/tiny-armhf:1", ARMHF_MODELS),
+        };
+        Description { name, models, architecture: self.architecture() }
+    }
+
+    /// The models that it is for, as the table has them.
+    fn models(self) -> impl Iterator<Item = &'static Model> {
+        self.description().models.iter().filter_map(|name| Model::by_name(name))
     }
 }
 
-/// Builds `recipe`, or finds it in the cache. `agent` is the program of the nodes, for an image with our initramfs.
-pub(crate) fn build(recipe: Recipe, agent: &Path) -> Result<Built> {
+/// Builds `recipe`, or finds it in the cache. `agents` is the directory of the nodes' programs, for an image with our
+/// initramfs.
+pub(crate) fn build(recipe: Recipe, agents: &Path) -> Result<Built> {
     let cache = cache_directory()?;
-    let source = crate::repository().join("images").join(recipe.directory());
+    let images = crate::repository().join("images");
+    let source = images.join(recipe.directory());
+    let common = images.join(match recipe.family() {
+        Family::Debian => "debian",
+        Family::Tiny => "tiny",
+    });
     // Two runs that need the same image build it once.
     let lock = File::create(cache.join(format!("{}.lock", recipe.directory())))?;
     lock.lock().context("cannot lock the image cache")?;
-    let base = match recipe {
-        Recipe::DebianPc => debian::base_layer(&source, &cache)?,
-        Recipe::TinyPc => tiny::base_layer(&source, &cache)?,
+    let base = match recipe.family() {
+        Family::Debian => debian::base_layer(recipe.architecture(), &common, &source, &cache)?,
+        Family::Tiny => tiny::base_layer(recipe, &common, &source, &cache)?,
     };
-    let mut layers = vec![base, recipe_layer(&source, &cache)?];
-    if recipe == Recipe::TinyPc {
-        layers.push(tiny::initramfs_layer(&layers[0], agent, &cache)?);
+    let mut layers = vec![base, recipe_layer(recipe, &common, &source, &cache)?];
+    if recipe.family() == Family::Tiny {
+        layers.push(tiny::initramfs_layer(recipe, &layers[0], agents, &cache)?);
     }
     archive(&recipe.description(), layers, &cache)
 }
 
 /// `from` with one more layer that holds `files` (path below the root, content), under another name.
 pub(crate) fn derive(from: &Built, name: &str, files: &[(&str, &str)]) -> Result<Built> {
-    let cache = cache_directory()?;
+    let files: Vec<_> = files.iter().map(|(path, content)| (*path, content.as_bytes())).collect();
+    let mut layers = from.layers.clone();
+    layers.push(layer_of(&files)?);
+    let models: Vec<_> = from.models.iter().map(String::as_str).collect();
+    archive(&Description { name, models: &models, architecture: from.architecture }, layers, &cache_directory()?)
+}
+
+/// An image that holds nothing but `files` (path below the root, content).
+pub(crate) fn of_files(
+    name: &str,
+    models: &[&str],
+    architecture: Architecture,
+    files: &[(&str, &[u8])],
+) -> Result<Built> {
+    archive(&Description { name, models, architecture }, vec![layer_of(files)?], &cache_directory()?)
+}
+
+/// A layer of these files.
+fn layer_of(files: &[(&str, &[u8])]) -> Result<Layer> {
     let mut key = Key::new("derived layer");
     for (path, content) in files {
         key.add(path.as_bytes());
-        key.add(content.as_bytes());
+        key.add(content);
     }
-    let stem = key.stem(&cache, "derived");
-    let layer = match Layer::cached(&stem) {
-        Some(layer) => layer,
-        None => {
-            let tree = Scratch::new(&stem)?;
-            for (path, content) in files {
-                let path = tree.path().join(path.trim_start_matches('/'));
-                fs::create_dir_all(path.parent().context("a file needs a directory")?)?;
-                fs::write(&path, content)?;
-            }
-            Layer::from_tree(tree.path(), &stem)?
-        }
-    };
-    let mut layers = from.layers.clone();
-    layers.push(layer);
-    archive(&Description { name, models: &["pc-x86-64"] }, layers, &cache)
+    let stem = key.stem(&cache_directory()?, "derived");
+    if let Some(layer) = Layer::cached(&stem) {
+        return Ok(layer);
+    }
+    let tree = Scratch::new(&stem)?;
+    for (path, content) in files {
+        let path = tree.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().context("a file needs a directory")?)?;
+        fs::write(&path, content)?;
+    }
+    Layer::from_tree(tree.path(), &stem)
 }
 
 fn archive(description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> Result<Built> {
     let mut key = Key::new("archive");
     key.add(description.name.as_bytes());
+    key.add(description.architecture.to_string().as_bytes());
+    description.models.iter().for_each(|model| key.add(model.as_bytes()));
     for layer in &layers {
         key.add(layer.digest.as_bytes());
     }
@@ -131,7 +207,8 @@ fn archive(description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> R
     if !archive.exists() {
         oci::write_archive(description, &layers, &archive)?;
     }
-    Ok(Built { archive, name: description.name.to_owned(), layers })
+    let models = description.models.iter().map(|model| (*model).to_owned()).collect();
+    Ok(Built { archive, name: description.name.to_owned(), models, architecture: description.architecture, layers })
 }
 
 /// Lists of what a recipe wants systemd not to run, and where a link to /dev/null says so (systemd.unit(5),
@@ -139,19 +216,28 @@ fn archive(description: &Description<'_>, layers: Vec<Layer>, cache: &Path) -> R
 const MASKED: [(&str, &str); 2] =
     [("masked-units", "etc/systemd/system"), ("masked-generators", "etc/systemd/system-generators")];
 
-/// The layer that a recipe adds to its packages: its `files/`, and a link to /dev/null for each masked unit.
-fn recipe_layer(source: &Path, cache: &Path) -> Result<Layer> {
-    let files = source.join("files");
-    let masked = MASKED.map(|(list, directory)| (fs::read_to_string(source.join(list)).unwrap_or_default(), directory));
-    let mut key = Key::new("recipe layer");
-    key.add_tree(&files)?;
+/// The layer that a recipe adds to its packages: the `files/` of all its kind and its own, a link to /dev/null for each
+/// masked unit, and what U-Boot loads.
+fn recipe_layer(recipe: Recipe, common: &Path, source: &Path, cache: &Path) -> Result<Layer> {
+    let files: Vec<_> =
+        [common, source].map(|of| of.join("files")).into_iter().filter(|files| files.exists()).collect();
+    let masked = MASKED.map(|(list, directory)| (fs::read_to_string(common.join(list)).unwrap_or_default(), directory));
+    let script = fs::read_to_string(common.with_file_name("uboot").join(UBOOT_SOURCE))
+        .context("cannot read the second stage of boards with U-Boot")?;
+    let boards: Vec<_> = recipe.models().filter(|model| model.bootloader == Bootloader::UBoot).collect();
+    let mut key = Key::new("recipe layer 2");
+    files.iter().try_for_each(|files| key.add_tree(files))?;
     masked.iter().for_each(|(list, _)| key.add(list.as_bytes()));
+    key.add(&boot::uboot::script_image(&script));
+    boards.iter().for_each(|model| key.add(format!("{model:?}").as_bytes()));
     let stem = key.stem(cache, "recipe");
     if let Some(layer) = Layer::cached(&stem) {
         return Ok(layer);
     }
     let tree = Scratch::new(&stem)?;
-    run(Command::new("cp").arg("-a").arg(files.join(".")).arg(tree.path()))?;
+    for files in &files {
+        run(Command::new("cp").arg("-a").arg(files.join(".")).arg(tree.path()))?;
+    }
     // Whatever the umask of who cloned the repository was.
     run(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(tree.path()))?;
     for (list, directory) in &masked {
@@ -161,7 +247,32 @@ fn recipe_layer(source: &Path, cache: &Path) -> Result<Layer> {
             symlink("/dev/null", directory.join(name)).with_context(|| format!("cannot mask {name}"))?;
         }
     }
+    for model in boards {
+        board_files(model, recipe.family(), &script, tree.path())?;
+    }
     Layer::from_tree(tree.path(), &stem)
+}
+
+/// The second stage as people read and change it.
+const UBOOT_SOURCE: &str = "start.uboot.txt";
+
+/// `/boot/<model>` of a board with U-Boot. The script that it runs is made of the text beside it here and nowhere else.
+fn board_files(model: &Model, family: Family, script: &str, tree: &Path) -> Result<()> {
+    let directory = tree.join("boot").join(model.name);
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join(UBOOT_SOURCE), script)?;
+    fs::write(directory.join(model.second_stage()), boot::uboot::script_image(script))?;
+    let (kernel, initrd) = match family {
+        Family::Debian => ("/vmlinuz", "/initrd.img"),
+        Family::Tiny => ("../kernel", "../initrd"),
+    };
+    symlink(kernel, directory.join("kernel"))?;
+    symlink(initrd, directory.join("initrd"))?;
+    if let Some(dtb) = model.dtb {
+        symlink(format!("../dtbs/{dtb}"), directory.join("dtb"))?;
+    }
+    fs::write(directory.join("bootargs"), format!("console={}\n", model.console))?;
+    Ok(())
 }
 
 /// The lines of a list that are neither empty nor comments.

@@ -1,7 +1,9 @@
 //! Developer commands: everything that would otherwise be a long shell script. Called through the entry script `x`.
 
+mod agents;
 mod bench;
 mod check;
+mod debian;
 mod demo;
 mod e2e;
 mod fuzz;
@@ -22,7 +24,8 @@ usage: ./x COMMAND
   test [--quick]            all that must hold; --quick leaves out the machines and the fuzzing
   e2e [--list | NAME]       one whole boot, with its checks
   bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
-  image NAME                build an image of images/: debian-pc, tiny-pc
+  agents                    build the nodes' program for every architecture that this machine can build for
+  image NAME                build an image of images/: debian-pc, debian-arm64, debian-armhf, or tiny-… of each
   fuzz [NAME] [--seconds N] each fuzz target, or one, for 300 s or as long as you say
   check                     formatting, lints, documentation, size of the agent
   help                      this
@@ -49,10 +52,11 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["image", "build", name] | ["image", name] => {
-            let built = image::build(image::Recipe::parse(name)?, &programs::agent()?)?;
+            let built = image::build(image::Recipe::parse(name)?, &agents::built()?)?;
             println!("{} is {}", built.name, built.archive.display());
             Ok(ExitCode::SUCCESS)
         }
+        ["agents"] => agents::run_command().map(|()| ExitCode::SUCCESS),
         ["demo"] => demo::run(),
         ["test"] => test::run(false),
         ["test", "--quick"] => test::run(true),

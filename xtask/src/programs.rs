@@ -1,11 +1,12 @@
 //! Builds our programs the way an installation has them.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use testbed::daemon::Programs;
-use testbed::process::{run, run_shown};
+use testbed::process::run_shown;
+
+use crate::agents;
 
 /// How the server's programs are built. The agent is always built as it is shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// Builds the daemon, the command line programs and the agent.
+/// Builds the daemon, the command line programs and the agents.
 ///
 /// Inside of a lab, which has no way to a package registry, they were built before it was entered.
 pub(crate) fn build(profile: Profile) -> Result<Programs> {
@@ -25,8 +26,9 @@ pub(crate) fn build(profile: Profile) -> Result<Programs> {
         Profile::Test => "debug",
         Profile::Release => "release",
     });
-    let programs = Programs { directory, agent: agent()? };
+    let programs = Programs { directory, agents: agents::directory() };
     if !testbed::lab::inside() {
+        agents::build_all()?;
         let mut command = cargo();
         command.args(["build", "--quiet", "--package", "walt-server", "--package", "walt-cli", "--bins"]);
         if profile == Profile::Release {
@@ -35,22 +37,6 @@ pub(crate) fn build(profile: Profile) -> Result<Programs> {
         run_shown(&mut command).context("the server does not build")?;
     }
     Ok(programs)
-}
-
-/// Builds the agent: static, small, for x86-64.
-pub(crate) fn agent() -> Result<PathBuf> {
-    // musl makes it half as large; a toolchain without it (Debian's) links glibc statically.
-    let musl = "x86_64-unknown-linux-musl";
-    let libraries = run(Command::new("rustc").args(["--print", "target-libdir", "--target", musl]));
-    let has_musl = libraries.is_ok_and(|path| Path::new(path.trim()).exists());
-    let target = if has_musl { musl } else { "x86_64-unknown-linux-gnu" };
-    if !testbed::lab::inside() {
-        let mut command = cargo();
-        command.args(["build", "--quiet", "--package", "walt-node", "--profile", "agent", "--target", target]);
-        command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-        run_shown(&mut command).context("the agent does not build")?;
-    }
-    Ok(crate::target_directory().join(target).join("agent/walt-node"))
 }
 
 /// The cargo that runs us, in the repository.

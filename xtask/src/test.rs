@@ -106,8 +106,10 @@ fn test_outcome(line: &str) -> Option<(&str, bool)> {
 fn scenarios(tally: &mut Tally) -> Result<()> {
     // Once, before they start and want them all at the same time.
     let programs = build(Profile::Test)?;
-    for recipe in [Recipe::TinyPc, Recipe::DebianPc] {
-        image::build(recipe, &programs.agent)?;
+    for recipe in Recipe::ALL {
+        if SCENARIOS.iter().any(|scenario| scenario.images.contains(&recipe)) {
+            image::build(recipe, &programs.agents)?;
+        }
     }
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());

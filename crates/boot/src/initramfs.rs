@@ -7,6 +7,8 @@ pub use modules::{Modules, ModulesError};
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::Architecture;
+
 /// What the agent's `init` mounts on or expects to be there.
 const DIRECTORIES: [&str; 5] = ["proc", "sys", "dev", "etc", "root"];
 
@@ -15,7 +17,7 @@ const MODULE_LIST: &str = "etc/modules-load";
 
 /// Modules that a PC may need to reach its NFS root: bus, Ethernet drivers, NFS, and the overlay that
 /// the agent lays over it.
-pub const PC_MODULES: [&str; 14] = [
+const PC_MODULES: [&str; 15] = [
     "virtio_pci",
     "virtio_net",
     "e1000",
@@ -23,6 +25,7 @@ pub const PC_MODULES: [&str; 14] = [
     "igb",
     "igc",
     "r8169",
+    "realtek",
     "tg3",
     "bnx2",
     "ixgbe",
@@ -31,6 +34,33 @@ pub const PC_MODULES: [&str; 14] = [
     "nfs",
     "overlay",
 ];
+
+/// The same for boards with an ARM processor: QEMU's, and Raspberry Pis, whose Ethernet is on USB up to the 3 and the
+/// SoC's own from the 4 on.
+const ARM_MODULES: [&str; 14] = [
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_net",
+    "reset_raspberrypi",
+    "dwc2",
+    "smsc95xx",
+    "lan78xx",
+    "genet",
+    "mdio_bcm_unimac",
+    "broadcom",
+    "microchip",
+    "nfsv3",
+    "nfs",
+    "overlay",
+];
+
+/// Modules that machines of this architecture may need to reach their NFS root.
+pub fn modules_of(architecture: Architecture) -> &'static [&'static str] {
+    match architecture {
+        Architecture::X86_64 | Architecture::X86 => &PC_MODULES,
+        Architecture::Armv6 | Architecture::Armv7 | Architecture::Aarch64 => &ARM_MODULES,
+    }
+}
 
 /// Type of a device node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +201,7 @@ impl Builder {
     }
 }
 
-/// The initramfs of a WalT node: the agent as `/init`, and `modules` (names, such as [`PC_MODULES`])
+/// The initramfs of a WalT node: the agent as `/init`, and `modules` (names, such as [`modules_of`] lists)
 /// with all that they need. Modules that this kernel has built in, or has not at all, are left out.
 pub fn for_node(agent: &[u8], modules: &Modules, names: &[&str]) -> Result<Vec<u8>, NodeError> {
     let mut builder = Builder::new();

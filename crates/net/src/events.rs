@@ -81,7 +81,7 @@ pub enum Event {
     FileServed {
         /// Client address.
         client: Ipv4Addr,
-        /// `tftp` or `http`.
+        /// `tftp` or `http`; `firmware`: TFTP to the firmware of a board, which loads itself and not yet the image.
         service: &'static str,
         /// Path as the client named it.
         path: String,

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use image::View;
 
-use crate::MacAddr;
+use crate::{Boards, MacAddr};
 
 /// One node, as the network services see it.
 #[derive(Debug, Clone)]
@@ -37,6 +37,7 @@ impl NodeExport {
 #[derive(Debug, Default)]
 pub struct Exports {
     tables: RwLock<Tables>,
+    boards: Boards,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +85,11 @@ impl Exports {
     /// Forgets a node.
     pub fn remove(&self, mac: MacAddr) {
         self.write().remove(mac);
+    }
+
+    /// Boards whose own firmware is at work, nodes or not.
+    pub fn boards(&self) -> &Boards {
+        &self.boards
     }
 
     /// Every node, in no order.

@@ -5,6 +5,7 @@
 //! them. Everything a service must know about nodes it reads from [`Exports`]; everything it has
 //! to tell goes into an [`Events`] channel.
 
+mod boards;
 pub mod bootfile;
 pub mod dhcp;
 mod events;
@@ -16,5 +17,6 @@ mod readiness;
 pub mod sntp;
 pub mod tftp;
 
+pub use boards::{BoardSeen, BoardStage, BoardTransfer, Boards, is_raspberry_pi};
 pub use events::{Event, Events, LeaseEvent, MacAddr};
 pub use exports::{Exports, NodeExport};

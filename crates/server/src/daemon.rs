@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error};
 use clap::Parser;
-use net::Exports;
+use net::{Boards, Exports};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,6 +18,8 @@ use crate::settings::{Flags, Settings};
 use crate::site::{Images, Site};
 use crate::{journal, links, privileges};
 
+/// Time that boards have to come from their firmware to U-Boot when the daemon stops.
+const BOARDS_FINISH: Duration = Duration::from_secs(10);
 /// Time that connections have to end when the daemon stops.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -60,7 +62,7 @@ fn serve(settings: &Settings) -> Result<(), Error> {
 
 async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     // From here on a signal is heeded, if not at once.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let nodes = NodeInterface::find(&settings.interface)?;
     // What the configuration gets wrong is said before anything is touched.
     nodes.dhcp(settings)?;
@@ -99,6 +101,12 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping");
     if result.is_ok() {
+        tokio::select! {
+            () = let_boards_finish(exports.boards(), BOARDS_FINISH) => {}
+            // Whoever asks twice means it.
+            () = signals.asked_to_stop() => {}
+            stopped = parts.stopped() => tracing::error!("{stopped}"),
+        }
         // Whoever comes next must not find a socket that nobody listens on. After a failure it
         // stays, and the next daemon replaces it.
         let _ = std::fs::remove_file(&settings.socket);
@@ -108,6 +116,21 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     // Writes what is left.
     drop(writer);
     result
+}
+
+/// Lets no boot begin any more, and those boards finish that have no firmware left once they lose us: some would hang
+/// until somebody switches them off and on.
+async fn let_boards_finish(boards: &Boards, limit: Duration) {
+    let begun = Instant::now();
+    boards.close();
+    let waiting = boards.on_their_way(begun);
+    if waiting == 0 {
+        return;
+    }
+    tracing::info!(boards = waiting, "boards are loading their firmware: they have {} s", limit.as_secs());
+    while boards.on_their_way(Instant::now()) > 0 && begun.elapsed() < limit {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn identity(settings: &Settings, nodes: &NodeInterface) -> Result<ServerIdentity, Error> {
@@ -141,7 +164,7 @@ impl Signals {
     }
 
     /// Ends when one has come.
-    async fn asked_to_stop(mut self) {
+    async fn asked_to_stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -161,5 +184,27 @@ async fn watchdog() {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "can not notify systemd");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::{BoardSeen, MacAddr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_waits_for_boards_but_not_for_ever() {
+        let limit = Duration::from_millis(300);
+        let (boards, begun) = (Boards::default(), Instant::now());
+        let_boards_finish(&boards, limit).await;
+        assert!(boards.is_closing() && begun.elapsed() < limit, "nobody is on the way");
+
+        let (mac, ip) = (MacAddr([0xb8, 0x27, 0xeb, 0, 0, 1]), [10, 0, 0, 5].into());
+        boards.see(mac, BoardSeen::Firmware(ip), Instant::now());
+        let (_transfer, begun) = (boards.transfer(ip, Instant::now()), Instant::now());
+        let_boards_finish(&boards, limit).await;
+        let took = begun.elapsed();
+        assert!(took >= limit && took < 5 * limit, "{took:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Error};
-use net::bootfile::{BootFiles, Loaders};
+use net::bootfile::{BootFiles, Firmware, Loaders};
 use net::http::HttpConfig;
 use net::nfs::{HandleKey, NfsConfig, NfsServer};
 use net::tftp::{self, TftpConfig};
@@ -116,6 +116,9 @@ impl Services {
         };
         let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
         let boot_files = BootFiles::new(loaders, exports.clone());
+        let boot_files = boot_files.with_firmware(&settings.rpi_firmware_dir, board_firmware(settings)?);
+        exports.boards().remember(loaded.leases.iter().map(|lease| (lease.mac, lease.ip)));
+        exports.boards().remember(loaded.devices.iter().map(|device| (device.mac, device.ip)));
         let address = SocketAddrV4::new(ip, 69);
         let tftp = tftp::Server::bind(TftpConfig::new(address), boot_files.clone(), events.clone());
         let tftp = tftp.map_err(|error| explain(error, "TFTP", "udp", 69))?;
@@ -280,6 +283,16 @@ impl Services {
         );
         counters.add("netconsole", &self.netconsole.refused, &[("refused", |c| c)]);
     }
+}
+
+/// The firmware of Raspberry Pi boards, if the administrator has put it there.
+fn board_firmware(settings: &Settings) -> Result<Option<Firmware>, Error> {
+    let directory = &settings.rpi_firmware_dir;
+    let firmware = Firmware::load(directory).context("can not load the firmware of Raspberry Pi boards")?;
+    if let Some(firmware) = &firmware {
+        tracing::info!(directory = %directory.display(), files = firmware.len(), "firmware for Raspberry Pi boards");
+    }
+    Ok(firmware)
 }
 
 fn bind_dhcp(

@@ -17,8 +17,8 @@ use crate::ssh::Ssh;
 pub struct Programs {
     /// Directory with `walt-server-daemon`, `walt` and `walt-dhcp-event`.
     pub directory: PathBuf,
-    /// The agent for x86-64 nodes.
-    pub agent: PathBuf,
+    /// Directory with the agents, `<architecture>/walt-node`.
+    pub agents: PathBuf,
 }
 
 /// `walt-server-daemon` on the lab's bridge.
@@ -27,7 +27,6 @@ pub struct Daemon {
     programs: Programs,
     state: PathBuf,
     configuration: PathBuf,
-    agents: PathBuf,
     log: PathBuf,
     process: Option<Background>,
 }
@@ -38,14 +37,10 @@ impl Daemon {
     /// # Errors
     /// When it does not come up; the error holds the end of its log.
     pub fn start(lab: &Lab, programs: &Programs, configuration: &str) -> Result<Self> {
-        let agents = lab.state().join("agent");
-        fs::create_dir_all(agents.join("x86_64"))?;
-        fs::copy(&programs.agent, agents.join("x86_64/walt-node")).context("the agent is not built")?;
         let mut daemon = Self {
             programs: programs.clone(),
             state: lab.state().join("server"),
             configuration: lab.write("server.toml", configuration)?,
-            agents,
             log: lab.logs().join("daemon.log"),
             process: None,
         };
@@ -61,7 +56,7 @@ impl Daemon {
     pub fn resume(&mut self) -> Result<()> {
         let mut command = Command::new(self.programs.directory.join("walt-server-daemon"));
         command.args(["--interface", BRIDGE, "--log", "info", "--config"]).arg(&self.configuration);
-        command.arg("--state-dir").arg(&self.state).arg("--agent-dir").arg(&self.agents);
+        command.arg("--state-dir").arg(&self.state).arg("--agent-dir").arg(&self.programs.agents);
         let mut process = Background::start("walt-server-daemon", &mut command, &self.log)?;
         let answers = || std::os::unix::net::UnixStream::connect("/run/walt/control.sock").is_ok();
         process.wait_until("answering", Duration::from_secs(60), answers)?;
@@ -72,6 +67,35 @@ impl Daemon {
     /// Kills it as a power cut would (SIGKILL).
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Asks it to stop, as systemd does (SIGTERM).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the daemon does not run")?;
+        run(Command::new("kill").arg(process.id().to_string())).map(drop)
+    }
+
+    /// Waits until it has ended, and gives back how long that took.
+    ///
+    /// # Errors
+    /// When it ends with a failure, or not within `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        let process = self.process.as_mut().context("the daemon does not run")?;
+        while begun.elapsed() < limit {
+            if let Some(status) = process.ended()? {
+                self.process = None;
+                if !status.success() {
+                    bail!("the daemon has ended ({status}):\n{}", self.log_tail(40));
+                }
+                return Ok(begun.elapsed());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        bail!("the daemon has not ended within {limit:?}:\n{}", self.log_tail(40))
     }
 
     /// Whether it runs; an error tells how it ended if it ended by itself.

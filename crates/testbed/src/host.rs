@@ -1,12 +1,14 @@
 //! A host on the lab's bridge that is no machine: a network namespace, for clients that only need a node's address.
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::lab::{BRIDGE, Lab};
+use crate::lab::{BRIDGE, Lab, PREFIX};
 use crate::process::{run, run_words};
 
 /// One host; it ends with the lab.
@@ -54,6 +56,33 @@ impl Host {
         let address = text.split_whitespace().skip_while(|word| *word != "inet").nth(1);
         let address = address.and_then(|address| address.split('/').next()?.parse().ok());
         address.with_context(|| format!("{} has no address: {text:?}", self.name))
+    }
+
+    /// Gives it this address, and no other.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take_address(&self, address: Ipv4Addr) -> Result<()> {
+        run_words(&format!("ip -n {} address flush dev eth0", self.name))?;
+        run_words(&format!("ip -n {} address add {address}/{PREFIX} dev eth0", self.name)).map(drop)
+    }
+
+    /// Runs `work` on a thread of this host: what sockets it opens are the host's.
+    ///
+    /// # Errors
+    /// When the host's network cannot be entered, or `work` fails.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = format!("/run/netns/{}", self.name);
+        let space = std::fs::File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                // setns(2): a thread may have a network of its own.
+                let entered = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network));
+                entered.context("cannot enter a network namespace")?;
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// A program that runs on this host, ready for its arguments.

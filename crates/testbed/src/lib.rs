@@ -1,5 +1,6 @@
 //! The lab: network namespaces and QEMU machines that the end-to-end tests, the demo and the benchmarks run in.
 
+pub mod boards;
 pub mod daemon;
 pub mod host;
 pub mod lab;

@@ -15,7 +15,7 @@ use crate::programs::{self, Profile};
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     let runs = runs(options, 3)?;
     let programs = programs::build(Profile::Release)?;
-    let image = build(Recipe::DebianPc, &programs.agent)?;
+    let image = build(Recipe::DebianPc, &programs.agents)?;
     let lab = match enter("bench-boot", &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

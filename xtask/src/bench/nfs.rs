@@ -11,8 +11,9 @@ use testbed::peers::Ganesha;
 use testbed::process::{Background, run as run_program, run_shown};
 
 use super::{Figure, Promise, Round, report, runs};
+use crate::agents;
 use crate::image::{Recipe, build};
-use crate::programs::{agent, cargo};
+use crate::programs::cargo;
 
 /// Where ours listens: nfs-ganesha has the usual port.
 const OUR_PORT: u16 = 2050;
@@ -23,7 +24,7 @@ const SLICE: &str = "0.5";
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     // Several and short: a noisy machine then spoils some of them instead of all.
     let rounds = runs(options, 5)?;
-    let image = build(Recipe::DebianPc, &agent()?)?;
+    let image = build(Recipe::DebianPc, &agents::built()?)?;
     if !testbed::lab::inside() {
         let examples = ["--example", "nfs-serve", "--example", "nfs-load"];
         run_shown(cargo().args(["build", "--quiet", "--release", "--package", "walt-net"]).args(examples))?;

@@ -15,13 +15,15 @@ use testbed::peers::Registry;
 use testbed::process::{run as run_program, run_shown};
 
 use super::{Figure, Promise, Round, report, runs};
+use crate::agents;
 use crate::image::{Recipe, build};
-use crate::programs::{agent, cargo};
+use crate::programs::cargo;
 
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     let runs = runs(options, 3)?;
-    let agent = agent()?;
-    let image = build(Recipe::DebianPc, &agent)?;
+    let agents = agents::built()?;
+    let agent = agents.join("x86_64/walt-node");
+    let image = build(Recipe::DebianPc, &agents)?;
     if !testbed::lab::inside() {
         run_shown(cargo().args(["build", "--quiet", "--release", "--package", "walt-image", "--example", "pull"]))?;
     }

@@ -15,13 +15,14 @@ use testbed::host::Host;
 use testbed::process::run as run_program;
 
 use super::stage::Stage;
+use crate::image::Recipe;
 use served::Server;
 use tree::{Tree, differences};
 
 const MAC: &str = "52:54:00:7e:ee:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.debian.clone();
+    let image = stage.image(Recipe::DebianPc)?;
     // umoci takes one processor while the registry and our server take the other.
     let (archive, directory) = (image.archive.clone(), stage.lab.state().join("reference"));
     let unpacking = thread::spawn(move || {
@@ -42,7 +43,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let (reference, rootfs) = unpacking.join().ok().context("unpacking panicked")??;
     let server = Server {
         state: stage.daemon()?.state().to_owned(),
-        agent: stage.programs().agent.clone(),
+        agent: stage.programs().agents.join("x86_64/walt-node"),
         image_id: node.image_id.context("a node that is ready has no image id")?,
     };
     let expected = server.adds_to(&reference, &rootfs, &mount)?;

@@ -9,11 +9,12 @@ use testbed::peers::Dnsmasq;
 
 use super::pc_isc_dhcpd::shipped;
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:d5:3a:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let reference = stage.push(&image)?;
     stage.start_daemon(&reference, "[dhcp]\nmode = \"external\"")?;
     // The script finds walt-dhcp-event by a variable where it is not installed.

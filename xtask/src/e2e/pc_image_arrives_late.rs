@@ -7,11 +7,12 @@ use testbed::machine::Spec;
 use testbed::peers::Registry;
 
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:1a:7e:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     stage.push(&image)?;
     stage.registry()?.stop();
     stage.start_daemon(&format!("{}/{}", Registry::HOST, image.name), "")?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use testbed::machine::Spec;
 
 use super::stage::{Stage, TINY_BOOT};
-use crate::image::derive;
+use crate::image::{Recipe, derive};
 
 const MAC: &str = "52:54:00:5c:17:01";
 
@@ -18,7 +18,7 @@ while [ \"$(sums)\" = \"$first\" ]; do echo round >> /root/rounds; done
 echo the files read have failed or changed > /dev/console";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let booted = stage.boot_one(&image, &Spec::new("pc-switch", MAC), TINY_BOOT)?;
     let name = booted.node.name.clone();
     let old = booted.node.image_id.clone().unwrap_or_default();

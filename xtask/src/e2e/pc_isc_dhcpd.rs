@@ -9,11 +9,12 @@ use testbed::machine::Spec;
 use testbed::peers::Dhcpd;
 
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:d4:cd:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let reference = stage.push(&image)?;
     stage.start_daemon(&reference, "[dhcp]\nmode = \"external\"")?;
     let hook = stage.programs().directory.join("walt-dhcp-event");

@@ -6,6 +6,7 @@ use anyhow::Result;
 use testbed::machine::Spec;
 
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:60:4e:01";
 
@@ -13,7 +14,7 @@ const MAC: &str = "52:54:00:60:4e:01";
 const GRACE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let booted = stage.boot_one(&image, &Spec::new("pc-gone", MAC), TINY_BOOT)?;
     let before = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
     stage.machine(0)?.skip_console();

@@ -7,6 +7,7 @@ use testbed::machine::Spec;
 use testbed::ssh::Ssh;
 
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:5e:a7:01";
 
@@ -16,7 +17,7 @@ sum() { find /usr/sbin /lib/modules/*/kernel/fs -type f -exec md5sum {} + 2>>/ro
 while :; do echo 3 > /proc/sys/vm/drop_caches; sum >> /root/rounds; done";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let booted = stage.boot_one(&image, &Spec::new("pc-restart", MAC), TINY_BOOT)?;
     let before = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
     booted.ssh.run(&format!(

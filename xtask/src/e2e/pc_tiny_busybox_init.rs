@@ -4,11 +4,12 @@ use anyhow::Result;
 use testbed::machine::{Nic, Spec};
 
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:71:4e:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     // The interface of an old PC, for once.
     let spec = Spec { nic: Nic::E1000, ..Spec::new("pc-tiny", MAC) };
     let booted = stage.boot_one(&image, &spec, TINY_BOOT)?;

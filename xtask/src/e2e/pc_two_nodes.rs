@@ -5,13 +5,13 @@ use testbed::lab::SERVER;
 use testbed::machine::Spec;
 
 use super::stage::{Stage, TINY_BOOT};
-use crate::image::derive;
+use crate::image::{Recipe, derive};
 
 const FIRST: &str = "52:54:00:2b:0d:01";
 const SECOND: &str = "52:54:00:2b:0d:02";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let other = derive(&image, "walt/tiny-pc:other", &[("/etc/variant", "other\n")])?;
     let reference = stage.push(&other)?;
     let one = stage.boot_one(&image, &Spec::new("pc-first", FIRST), TINY_BOOT)?;

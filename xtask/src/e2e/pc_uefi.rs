@@ -4,11 +4,12 @@ use anyhow::Result;
 use testbed::machine::{Board, Firmware, Spec};
 
 use super::stage::{DEBIAN_BOOT, Stage};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:ef:10:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.debian.clone();
+    let image = stage.image(Recipe::DebianPc)?;
     let spec = Spec::new("pc-uefi", MAC).on(Board::Pc(Firmware::UefiPxe));
     let booted = stage.boot_one(&image, &spec, DEBIAN_BOOT)?;
     let efi = booted.ssh.run("ls -d /sys/firmware/efi && cat /proc/1/comm && findmnt -n -o FSTYPE /")?;

@@ -4,11 +4,12 @@ use anyhow::Result;
 use testbed::machine::{Board, Firmware, Spec};
 
 use super::stage::{Stage, TINY_BOOT};
+use crate::image::Recipe;
 
 const MAC: &str = "52:54:00:ef:80:01";
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
-    let image = stage.images.tiny.clone();
+    let image = stage.image(Recipe::TinyPc)?;
     let spec = Spec::new("pc-uefi-http", MAC).on(Board::Pc(Firmware::UefiHttp));
     let booted = stage.boot_one(&image, &spec, TINY_BOOT)?;
     let efi = booted.ssh.run("ls -d /sys/firmware/efi")?;

@@ -1,15 +1,17 @@
 //! What the scenarios are played on: one lab with a registry, our server, and machines.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use boot::MODELS;
 use testbed::daemon::{Daemon, Programs};
 use testbed::lab::Lab;
 use testbed::machine::{Machine, Spec};
 use testbed::peers::Registry;
 use testbed::ssh::Ssh;
 
-use crate::image::{self, Built, Recipe};
+use crate::image::{Built, Recipe};
 
 /// The longest that a boot of the tiny image may take: many times what it takes on an idle machine.
 pub(super) const TINY_BOOT: Duration = Duration::from_secs(300);
@@ -17,28 +19,13 @@ pub(super) const TINY_BOOT: Duration = Duration::from_secs(300);
 /// The same for Debian.
 pub(super) const DEBIAN_BOOT: Duration = Duration::from_secs(600);
 
-/// The images that scenarios boot.
-pub(super) struct Images {
-    pub(super) tiny: Built,
-    pub(super) debian: Built,
-}
-
-impl Images {
-    pub(super) fn build(programs: &Programs) -> Result<Self> {
-        Ok(Self {
-            tiny: image::build(Recipe::TinyPc, &programs.agent)?,
-            debian: image::build(Recipe::DebianPc, &programs.agent)?,
-        })
-    }
-}
-
 /// One lab, and what was put on it. Machines are dropped before the server, and the server before the registry.
 pub(super) struct Stage<'a> {
     machines: Vec<Machine>,
     daemon: Option<Daemon>,
     registry: Option<Registry>,
     pub(super) lab: &'a Lab,
-    pub(super) images: Images,
+    images: HashMap<Recipe, Built>,
     programs: Programs,
     checks: usize,
 }
@@ -50,8 +37,13 @@ pub(super) struct Booted {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(lab: &'a Lab, programs: Programs, images: Images) -> Self {
+    pub(super) fn new(lab: &'a Lab, programs: Programs, images: HashMap<Recipe, Built>) -> Self {
         Self { machines: Vec::new(), daemon: None, registry: None, lab, images, programs, checks: 0 }
+    }
+
+    /// An image that the scenario has said it needs.
+    pub(super) fn image(&self, recipe: Recipe) -> Result<Built> {
+        self.images.get(&recipe).cloned().with_context(|| format!("the scenario does not list {recipe:?}"))
     }
 
     /// How many checks have been made.
@@ -89,10 +81,11 @@ impl<'a> Stage<'a> {
         self.registry()?.push(&image.archive, &image.name)
     }
 
-    /// Starts our server with `default` as the image of new nodes; `more` is added to its configuration.
+    /// Starts our server with `default` as the image of new nodes, whatever their model; `more` is added to its configuration.
     pub(super) fn start_daemon(&mut self, default: &str, more: &str) -> Result<()> {
         let registries = format!("[registries]\ninsecure = [{:?}]\n", Registry::HOST);
-        let images = format!("[images]\ndefault.pc-x86-64 = {default:?}\n");
+        let defaults = MODELS.iter().map(|model| format!("{} = {default:?}\n", model.name)).collect::<String>();
+        let images = format!("[images.default]\n{defaults}");
         self.daemon = Some(Daemon::start(self.lab, &self.programs, &format!("{more}\n{registries}{images}"))?);
         Ok(())
     }

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use boot::Architecture;
+
 use super::oci::{EPOCH, Layer};
 use super::{Key, lines_of};
-
-/// The release in the images, whatever the release of the machine that builds them.
-const SUITE: &str = "bookworm";
+use crate::debian::{self, SUITE};
 
 /// Not for a node: documentation and translations are a quarter of a small Debian's files.
 const LEFT_OUT: [&str; 5] = [
@@ -22,66 +22,67 @@ const LEFT_OUT: [&str; 5] = [
     "path-exclude=/usr/share/locale/*",
 ];
 
-/// The packages of the recipe at `source`, as a layer.
-pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
-    let packages = fs::read_to_string(source.join("packages")).context("cannot read the recipe's list of packages")?;
+/// The packages of the recipe, as a layer: those of every recipe of Debian, at `common`, and its own, at `source`.
+pub(super) fn base_layer(architecture: Architecture, common: &Path, source: &Path, cache: &Path) -> Result<Layer> {
+    let read = |path: PathBuf| fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"));
+    let packages = read(common.join("packages"))? + &read(source.join("packages"))?;
+    let (prepare, customize) = (common.join("prepare"), common.join("customize"));
     let mut key = Key::new("debian base");
-    let (prepare, customize) = (source.join("prepare"), source.join("customize"));
-    let scripts = [&prepare, &customize].map(fs::read_to_string).into_iter().collect::<Result<Vec<_>, _>>();
-    let scripts = scripts.context("cannot read the recipe's scripts")?.concat();
-    for part in [SUITE, &scripts, &LEFT_OUT.join(" "), &packages] {
+    for part in [
+        SUITE,
+        debian::name_of(architecture),
+        &read(prepare.clone())?,
+        &read(customize.clone())?,
+        &read(source.join("modules"))?,
+        &LEFT_OUT.join(" "),
+        &packages,
+    ] {
         key.add(part.as_bytes());
     }
-    key.add_tree(&source.join("initramfs"))?;
-    let stem = key.stem(cache, "debian");
+    key.add_tree(&common.join("initramfs"))?;
+    let stem = key.stem(cache, &format!("debian-{}", debian::name_of(architecture)));
     if let Some(layer) = Layer::cached(&stem) {
         return Ok(layer);
     }
 
-    eprintln!("building the Debian base from packages (two minutes)");
+    let emulated = architecture != Architecture::X86_64;
+    let time = if emulated { "some minutes: its programs are emulated" } else { "two minutes" };
+    eprintln!("building the Debian base for {architecture} from packages ({time})");
+    debian::let_run(architecture)?;
     let tar = stem.with_extension("tar");
-    let mut command = Command::new("mmdebstrap");
-    command
-        .args(["--variant=minbase", "--mode=root", "--format=tar", "--quiet"])
-        .arg(format!("--include={}", lines_of(&packages).collect::<Vec<_>>().join(",")))
-        // The tree is thrown away if the machine stops: no need to wait for the disk after each file.
-        .arg("--dpkgopt=force-unsafe-io")
-        .args(LEFT_OUT.iter().map(|option| format!("--dpkgopt={option}")))
-        .arg(format!("--essential-hook={}", prepare.display()))
-        .arg(format!("--customize-hook={}", customize.display()))
-        .arg(SUITE)
-        .arg(&tar)
-        .arg("-")
-        .env("SOURCE_DATE_EPOCH", EPOCH)
-        .stdin(Stdio::piped());
-    let mut child = command.spawn().context("cannot start mmdebstrap")?;
-    child.stdin.take().context("mmdebstrap has no input")?.write_all(package_sources()?.as_bytes())?;
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("mmdebstrap failed ({status})");
-    }
-    Layer::from_tar(&tar, &stem)
-}
-
-/// This machine's own package sources, as it has them, with its release replaced by the images'.
-fn package_sources() -> Result<String> {
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let own = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or(SUITE);
-    let directory = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = directory.chain([PathBuf::from("/etc/apt/sources.list")]).collect();
-    files.sort();
-    let mut sources = Vec::new();
-    for file in files {
-        let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let Ok(text) = fs::read_to_string(&file) else { continue };
-        // Third parties' packages have no place in an image that is said to be Debian's.
-        if matches!(extension, "list" | "sources") && text.contains(own) && text.contains("debian") {
-            sources.push(text.replace(own, SUITE));
+    let bootstrap = |sources: &str| -> Result<()> {
+        let mut command = Command::new("mmdebstrap");
+        command
+            .args(["--variant=minbase", "--mode=root", "--format=tar", "--quiet"])
+            .arg(format!("--architectures={}", debian::name_of(architecture)))
+            // Whether they can run was seen to above.
+            .args(if emulated { &["--skip=check/qemu"][..] } else { &[] })
+            .arg(format!("--include={}", lines_of(&packages).collect::<Vec<_>>().join(",")))
+            // The tree is thrown away if the machine stops: no need to wait for the disk after each file.
+            .arg("--dpkgopt=force-unsafe-io")
+            .args(LEFT_OUT.iter().map(|option| format!("--dpkgopt={option}")))
+            .arg(format!("--essential-hook={}", prepare.display()))
+            .arg(format!("--customize-hook={}", customize.display()))
+            .arg(SUITE)
+            .arg(&tar)
+            .arg("-")
+            .env("SOURCE_DATE_EPOCH", EPOCH)
+            .env("WALT_RECIPE", source)
+            .stdin(Stdio::piped());
+        let mut child = command.spawn().context("cannot start mmdebstrap")?;
+        child.stdin.take().context("mmdebstrap has no input")?.write_all(sources.as_bytes())?;
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("mmdebstrap failed ({status})");
         }
-    }
-    if sources.is_empty() {
-        bail!("no Debian package source in /etc/apt names the release {own}");
-    }
-    // Stanzas of the two formats cannot be mixed in one file; this machine uses one of them.
-    Ok(sources.join("\n\n"))
+        Ok(())
+    };
+    let sources = debian::package_sources()?;
+    bootstrap(&sources).or_else(|error| {
+        // Updates are on mirrors of their own, and now and then between two states.
+        let release_alone = debian::without_updates(&sources);
+        eprintln!("{error:#}; trying once more without updates of the release");
+        bootstrap(&release_alone)
+    })?;
+    Layer::from_tar(&tar, &stem)
 }

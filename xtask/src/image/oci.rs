@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use boot::Architecture;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use testbed::process::run;
@@ -71,6 +72,8 @@ pub(super) struct Description<'a> {
     pub name: &'a str,
     /// Values of the label `walt.node.models`.
     pub models: &'a [&'a str],
+    /// What its programs run on.
+    pub architecture: Architecture,
 }
 
 /// Writes `layers`, the lowest first, as an OCI archive to `archive`.
@@ -98,26 +101,30 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
         fs::write(blobs.join(&digest), &bytes)?;
         Ok(json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()}))
     };
-    let config = write_blob(
-        "application/vnd.oci.image.config.v1+json",
-        json!({
-            "created": "2023-11-14T22:13:20Z",
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {
-                "Cmd": ["/sbin/init"],
-                "Labels": {
-                    "walt.node.models": description.models.join(","),
-                    "walt.server.minversion": "4",
-                    "walt.image.preferred-name": description.name,
-                },
+    let (architecture, variant) = description.architecture.oci_platform();
+    let mut platform = json!({"architecture": architecture, "os": "linux"});
+    if let Some(variant) = variant {
+        platform["variant"] = json!(variant);
+    }
+    let mut configuration = json!({
+        "created": "2023-11-14T22:13:20Z",
+        "config": {
+            "Cmd": ["/sbin/init"],
+            "Labels": {
+                "walt.node.models": description.models.join(","),
+                "walt.server.minversion": "4",
+                "walt.image.preferred-name": description.name,
             },
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": layers.iter().map(|l| format!("sha256:{}", l.diff_id)).collect::<Vec<_>>(),
-            },
-        }),
-    )?;
+        },
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": layers.iter().map(|l| format!("sha256:{}", l.diff_id)).collect::<Vec<_>>(),
+        },
+    });
+    for (name, value) in platform.as_object().into_iter().flatten() {
+        configuration[name] = value.clone();
+    }
+    let config = write_blob("application/vnd.oci.image.config.v1+json", configuration)?;
     let mut manifest = write_blob(
         "application/vnd.oci.image.manifest.v1+json",
         json!({
@@ -128,7 +135,7 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
         }),
     )?;
     manifest["annotations"] = json!({"org.opencontainers.image.ref.name": description.name});
-    manifest["platform"] = json!({"architecture": "amd64", "os": "linux"});
+    manifest["platform"] = platform;
     fs::write(work.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let index = json!({
         "schemaVersion": 2,

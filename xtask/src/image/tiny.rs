@@ -2,44 +2,54 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use boot::Architecture;
 use boot::initramfs::{self, Modules};
-use testbed::process::{run, run_words};
+use testbed::process::run;
 
 use super::oci::Layer;
-use super::{Key, Scratch, lines_of};
+use super::{Key, Recipe, Scratch, lines_of};
+use crate::debian::{self, Packages};
 
 /// Raise it when this file changes what it makes.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
-/// The packages of the recipe at `source` as a layer.
-pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
-    let read = |name: &str| fs::read_to_string(source.join(name)).with_context(|| format!("cannot read {name}"));
-    let (packages, modules) = (read("packages")?, read("modules")?);
+/// The packages of the recipe as a layer: those of every tiny image, at `common`, and its own, at `source`.
+pub(super) fn base_layer(recipe: Recipe, common: &Path, source: &Path, cache: &Path) -> Result<Layer> {
+    let read = |path: PathBuf| fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"));
+    let packages = read(common.join("packages"))? + &read(source.join("packages"))?;
+    let architecture = recipe.architecture();
+    let modules: Vec<&str> = initramfs::modules_of(architecture).to_vec();
+    let device_trees: Vec<&str> = recipe.models().filter_map(|model| model.dtb).collect();
     let mut key = Key::new("tiny base");
-    for part in [VERSION, &packages, &modules] {
+    for part in [
+        VERSION,
+        debian::name_of(architecture),
+        &packages,
+        &modules.join(" "),
+        &device_trees.join(" "),
+        recipe.directory(),
+    ] {
         key.add(part.as_bytes());
     }
-    let stem = key.stem(cache, "tiny");
+    let stem = key.stem(cache, recipe.directory());
     if let Some(layer) = Layer::cached(&stem) {
         return Ok(layer);
     }
 
-    eprintln!("building the tiny base from packages");
+    eprintln!("building the tiny base for {architecture} from packages");
     let work = Scratch::new(&stem)?;
     let tree = work.path().join("root");
-    unpack_packages(&lines_of(&packages).collect::<Vec<_>>(), work.path(), &tree)?;
-    for junk in
-        ["usr/share", "usr/lib/systemd", "lib/systemd", "usr/lib/x86_64-linux-gnu/gconv", "etc/init.d", "etc/default"]
-    {
+    Packages::of(architecture)?.unpack(&lines_of(&packages).collect::<Vec<_>>(), &tree)?;
+    for junk in ["usr/share", "usr/lib/systemd", "lib/systemd", "etc/init.d", "etc/default"] {
         let _ = fs::remove_dir_all(tree.join(junk));
     }
-    let wanted: Vec<&str> = lines_of(&modules).chain(initramfs::PC_MODULES).collect();
-    let release = keep_modules(&tree, &wanted)?;
-    busybox_names(&tree)?;
+    run(Command::new("find").arg(&tree).args(["-type", "d", "-name", "gconv", "-exec", "rm", "-r", "{}", "+"]))?;
+    let release = keep_modules(&tree, &modules)?;
+    busybox_names(&tree, architecture)?;
     for (directory, mode) in [
         ("dev", 0o755),
         ("proc", 0o555),
@@ -55,42 +65,31 @@ pub(super) fn base_layer(source: &Path, cache: &Path) -> Result<Layer> {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }
 
-    let boot = tree.join("boot/pc-x86-64");
-    fs::create_dir_all(&boot)?;
-    fs::rename(tree.join(format!("boot/vmlinuz-{release}")), boot.join("kernel"))?;
-    for left in [format!("boot/System.map-{release}"), format!("boot/config-{release}")] {
-        let _ = fs::remove_file(tree.join(left));
+    let boot = tree.join("boot");
+    fs::rename(boot.join(format!("vmlinuz-{release}")), boot.join("kernel"))?;
+    for left in [format!("System.map-{release}"), format!("config-{release}")] {
+        let _ = fs::remove_file(boot.join(left));
     }
+    keep_device_trees(&tree, &release, &device_trees)?;
     Layer::from_tree(&tree, &stem)
 }
 
-/// Downloads `packages` by apt, which verifies them, and takes their files.
-fn unpack_packages(packages: &[&str], work: &Path, tree: &Path) -> Result<()> {
-    let names: Vec<String> = packages.iter().map(|package| real_package(package)).collect::<Result<_>>()?;
-    run(Command::new("apt-get")
-        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
-        .args(names)
-        .current_dir(work))?;
-    for entry in fs::read_dir(work)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&path).arg(tree))?;
+/// Moves the device trees of the kernel package to `/boot/dtbs`, and removes all others.
+fn keep_device_trees(tree: &Path, release: &str, wanted: &[&str]) -> Result<()> {
+    let package = tree.join("usr/lib").join(format!("linux-image-{release}"));
+    if !wanted.is_empty() {
+        let directory = tree.join("boot/dtbs");
+        fs::create_dir_all(&directory)?;
+        for name in wanted {
+            // Those for 64 bits are in directories by maker.
+            let places = [package.join(name), package.join("broadcom").join(name)];
+            let found = places.iter().find(|place| place.exists());
+            let found = found.with_context(|| format!("the kernel {release} has no device tree {name}"))?;
+            fs::rename(found, directory.join(name))?;
         }
     }
+    let _ = fs::remove_dir_all(package);
     Ok(())
-}
-
-/// `linux-image-amd64` only names the kernel of the day; the kernel itself is in the package it depends on.
-fn real_package(package: &str) -> Result<String> {
-    if package != "linux-image-amd64" {
-        return Ok(package.to_owned());
-    }
-    let about = run_words("apt-cache show --no-all-versions linux-image-amd64")?;
-    let depends = about
-        .lines()
-        .find_map(|line| line.strip_prefix("Depends: "))
-        .context("linux-image-amd64 depends on nothing")?;
-    Ok(depends.split([' ', ',']).next().unwrap_or_default().to_owned())
 }
 
 /// Removes all kernel modules but `wanted` and what these depend on; gives back the kernel's release.
@@ -111,7 +110,8 @@ fn keep_modules(tree: &Path, wanted: &[&str]) -> Result<String> {
         match dependencies.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| file(path)) {
             Some((path, needs)) => kept.extend([path].into_iter().chain(needs.split_whitespace())),
             None if builtin.lines().any(file) => {}
-            None => bail!("the kernel {release} has no module {name}"),
+            // Not every kernel has every driver.
+            None => {}
         }
     }
     let all = dependencies.lines().filter_map(|line| line.split_once(':')).map(|(path, _)| path);
@@ -124,7 +124,8 @@ fn keep_modules(tree: &Path, wanted: &[&str]) -> Result<String> {
 }
 
 /// A link for each name that busybox goes by, where no other program has the name.
-fn busybox_names(tree: &Path) -> Result<()> {
+fn busybox_names(tree: &Path, architecture: Architecture) -> Result<()> {
+    debian::let_run(architecture)?;
     for name in run(Command::new(tree.join("bin/busybox")).arg("--list-full"))?.lines() {
         let path = tree.join(name);
         fs::create_dir_all(path.parent().unwrap_or(tree))?;
@@ -136,8 +137,9 @@ fn busybox_names(tree: &Path) -> Result<()> {
 }
 
 /// Our own initramfs, made of the agent and the modules in the layer `base`, as a layer.
-pub(super) fn initramfs_layer(base: &Layer, agent: &Path, cache: &Path) -> Result<Layer> {
-    let agent = fs::read(agent).with_context(|| format!("cannot read the agent {agent:?}"))?;
+pub(super) fn initramfs_layer(recipe: Recipe, base: &Layer, agents: &Path, cache: &Path) -> Result<Layer> {
+    let agent = agents.join(recipe.architecture().to_string()).join("walt-node");
+    let agent = fs::read(&agent).with_context(|| format!("cannot read the agent {agent:?}; ./x agents builds it"))?;
     let mut key = Key::new("tiny initramfs");
     key.add(VERSION.as_bytes());
     key.add(base.digest.as_bytes());
@@ -150,9 +152,10 @@ pub(super) fn initramfs_layer(base: &Layer, agent: &Path, cache: &Path) -> Resul
     run(Command::new("tar").arg("-xzf").arg(&base.blob).arg("-C").arg(work.path()).arg("./lib/modules"))?;
     let modules = work.path().join("lib/modules");
     let release = fs::read_dir(&modules)?.next().context("the base layer has no modules")??.path();
-    let archive = initramfs::for_node(&agent, &Modules::open(&release)?, &initramfs::PC_MODULES)?;
+    let names = initramfs::modules_of(recipe.architecture());
+    let archive = initramfs::for_node(&agent, &Modules::open(&release)?, names)?;
     let tree = work.path().join("tree");
-    let directory = tree.join("boot/pc-x86-64");
+    let directory = tree.join("boot");
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("initrd.cpio"), archive)?;
     run(Command::new("zstd")

@@ -1,25 +1,50 @@
 //! Which file a path means to whom: the one rule that TFTP and HTTP boot share.
 
+mod firmware;
 mod loaders;
 mod path;
 
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::{FileKind, Ino, ResolveError, Timestamp, View};
 
+pub use firmware::{Firmware, FirmwareError};
 pub use loaders::{LoadError, Loaders};
 pub use path::{Place, place_of_http, place_of_tftp};
 
-use crate::{Exports, NodeExport};
+use crate::{BoardStage, Boards, Exports, NodeExport};
+
+/// The second-stage script of U-Boot nodes.
+const START_UBOOT: &[u8] = b"start.uboot";
+/// What U-Boot runs instead while the server stops. The wait gives the next server time to be there: the boot ROM of a
+/// Raspberry Pi 3 asks DHCP five times in 25 s and then for ever no more (boot-net.adoc, "DHCP requests time out after
+/// five tries").
+const TRY_AGAIN: &str = "\
+echo \"WalT: the server is being stopped or restarted; this board tries again in 10 s\"
+sleep 10
+reset
+";
 
 /// Files that machines ask for before they have an operating system.
 #[derive(Debug, Clone)]
 pub struct BootFiles {
     loaders: Arc<Loaders>,
     exports: Arc<Exports>,
+    boards: Arc<ForBoards>,
+}
+
+/// What boards get that boot by their own firmware.
+#[derive(Debug, Default)]
+struct ForBoards {
+    directory: PathBuf,
+    firmware: Option<Firmware>,
+    /// The log says once that there is none.
+    told: AtomicBool,
 }
 
 /// A file to serve: its bytes cannot change while it is held.
@@ -46,6 +71,8 @@ pub enum Unavailable {
     NoNode(Ipv4Addr),
     /// No such file.
     NotFound,
+    /// A board asks for its firmware, and there is none: where it would be.
+    NoFirmware(PathBuf),
     /// It is there, but is no regular file, or its symlinks lead in a circle.
     Refused(&'static str),
 }
@@ -56,6 +83,11 @@ impl fmt::Display for Unavailable {
             Self::NotReady => f.write_str("not ready"),
             Self::NoNode(ip) => write!(f, "{ip} is not a node of this server"),
             Self::NotFound => f.write_str("not found"),
+            Self::NoFirmware(directory) => write!(
+                f,
+                "this server has no Raspberry Pi firmware: make {} with walt media sd --out-dir and restart the server",
+                directory.display()
+            ),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -64,19 +96,69 @@ impl fmt::Display for Unavailable {
 impl BootFiles {
     /// The rule over these loaders and nodes.
     pub fn new(loaders: Loaders, exports: Arc<Exports>) -> Self {
-        Self { loaders: Arc::new(loaders), exports }
+        Self { loaders: Arc::new(loaders), exports, boards: Arc::default() }
+    }
+
+    /// With what `directory` holds for boards that boot by their own firmware, if it is there.
+    #[must_use]
+    pub fn with_firmware(mut self, directory: &Path, firmware: Option<Firmware>) -> Self {
+        self.boards = Arc::new(ForBoards { directory: directory.to_owned(), firmware, told: AtomicBool::new(false) });
+        self
     }
 
     /// The file that `place` is to the client at `client`.
     ///
     /// Nothing that the client sends names a file outside of `/boot/<model>` of its own node's image,
-    /// save through the image's own symlinks, which stay in the image.
+    /// save through the image's own symlinks, which stay in the image; and, for the firmware of a board, outside of the
+    /// firmware directory.
     pub fn open(&self, client: Ipv4Addr, place: &Place) -> Result<BootFile, Unavailable> {
-        match place {
-            Place::Server(name) => self.loaders.get(name).ok_or(Unavailable::NotFound),
-            Place::Image(path) => {
-                let node = self.exports.by_ip(client).ok_or(Unavailable::NoNode(client))?;
-                open_in_image(&node, path)
+        let path = match place {
+            Place::Server(name) => return self.loaders.get(name).ok_or(Unavailable::NotFound),
+            Place::Image(path) => path,
+        };
+        let boards = self.boards();
+        let file = if path == START_UBOOT && boards.is_closing() {
+            Ok(BootFile::from_bytes(boot::uboot::script_image(TRY_AGAIN)))
+        } else if boards.stage(client) == Some(BoardStage::Firmware) {
+            self.open_for_firmware(client, firmware::without_board(path))
+        } else {
+            self.open_for_node(client, path)
+        };
+        if path == START_UBOOT && file.is_ok() {
+            boards.settled(client);
+        }
+        file
+    }
+
+    /// Boards whose own firmware is at work.
+    pub(crate) fn boards(&self) -> &Boards {
+        self.exports.boards()
+    }
+
+    fn open_for_node(&self, client: Ipv4Addr, path: &[u8]) -> Result<BootFile, Unavailable> {
+        let node = self.exports.by_ip(client).ok_or(Unavailable::NoNode(client))?;
+        open_in_image(&node, path)
+    }
+
+    /// Firmware looks for many files that need not be there, and must have others whatever is known of its board: those
+    /// of its own image, if that is ready and has them, and otherwise ours, which lead to U-Boot. The start script
+    /// alone never comes from there.
+    fn open_for_firmware(&self, client: Ipv4Addr, path: &[u8]) -> Result<BootFile, Unavailable> {
+        let why = match self.open_for_node(client, path) {
+            Err(why) if path != START_UBOOT => why,
+            own => return own,
+        };
+        match &self.boards.firmware {
+            Some(firmware) => firmware.get(path).ok_or(Unavailable::NotFound),
+            // An image that is ready brings the firmware itself, or not.
+            None if !matches!(why, Unavailable::NotReady | Unavailable::NoNode(_)) => Err(why),
+            None => {
+                self.boards().settled(client);
+                let none = Unavailable::NoFirmware(self.boards.directory.clone());
+                if !self.boards.told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%client, "a Raspberry Pi asks for its firmware: {none}");
+                }
+                Err(none)
             }
         }
     }
@@ -183,8 +265,10 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use crate::MacAddr;
+    use crate::{BoardSeen, MacAddr};
 
     fn files(node: Option<NodeExport>) -> BootFiles {
         let exports = Exports::default();
@@ -230,6 +314,79 @@ mod tests {
             let found = files(Some(node.clone())).open(node.ip, &Place::Image(b"shadow".to_vec()));
             assert!(matches!(found.unwrap_err(), Unavailable::Refused(_)), "{model:?}");
         }
+    }
+
+    /// Server with this node and this firmware (name, content).
+    fn with_firmware(node: Option<NodeExport>, firmware: &[(&str, &str)]) -> BootFiles {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in firmware {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        let firmware = Firmware::load(directory.path()).unwrap();
+        files(node).with_firmware(directory.path(), firmware)
+    }
+
+    fn image(path: &str) -> Place {
+        Place::Image(path.into())
+    }
+
+    #[test]
+    fn only_the_firmware_of_a_board_gets_firmware() {
+        let (board, mac) = (Ipv4Addr::new(10, 0, 0, 9), MacAddr([0xdc, 0xa6, 0x32, 0, 0, 1]));
+        let (now, files) = (Instant::now(), with_firmware(None, &[("config.txt", "c"), ("start.uboot", "never")]));
+        let get = |path: &str| files.open(board, &image(path)).map(|file| file.size());
+        let none = Err(Unavailable::NoNode(board));
+        assert_eq!(get("config.txt"), none, "nobody knows this address");
+        files.boards().see(mac, BoardSeen::Firmware(board), now);
+        for path in ["config.txt", "d9780558/config.txt", "dc-a6-32-00-00-01/config.txt"] {
+            assert_eq!(get(path), Ok(1), "{path}");
+        }
+        assert_eq!(get("recovery.elf"), Err(Unavailable::NotFound));
+        assert_eq!(get("start.uboot"), none, "the image's alone");
+        assert!(files.open(board, &Place::Server("walt.ipxe".into())).is_ok());
+        assert_eq!(
+            files.open(Ipv4Addr::new(10, 0, 0, 8), &image("config.txt")).map(|_| ()).unwrap_err().to_string(),
+            "10.0.0.8 is not a node of this server"
+        );
+        files.boards().see(mac, BoardSeen::Bootloader, now);
+        assert_eq!(get("config.txt"), none);
+    }
+
+    #[test]
+    fn a_board_whose_image_is_not_there_gets_what_makes_it_come_again() {
+        let node = node("rpi-4-b");
+        let files = with_firmware(Some(node.clone()), &[("start4.elf", "fw")]);
+        let get = |path: &str| files.open(node.ip, &image(path)).map(|file| file.size());
+        files.boards().see(node.mac, BoardSeen::Firmware(node.ip), Instant::now());
+        assert_eq!(get("d9780558/start4.elf"), Ok(2));
+        assert_eq!(get("d9780558/start.elf"), Err(Unavailable::NotFound), "no model has to have all of them");
+        assert_eq!(get("start.uboot"), Err(Unavailable::NotReady));
+        files.boards().see(node.mac, BoardSeen::Bootloader, Instant::now());
+        assert_eq!(get("start.uboot"), Err(Unavailable::NotReady));
+        assert_eq!(get("start4.elf"), Err(Unavailable::NotReady));
+    }
+
+    #[test]
+    fn without_a_firmware_directory_the_reason_is_told() {
+        let files = files(None).with_firmware(Path::new("/var/lib/walt/rpi-firmware"), None);
+        let board = Ipv4Addr::new(10, 0, 0, 9);
+        files.boards().see(MacAddr([0xb8, 0x27, 0xeb, 0, 0, 1]), BoardSeen::Firmware(board), Instant::now());
+        let why = files.open(board, &image("bootcode.bin")).unwrap_err().to_string();
+        assert!(why.contains("/var/lib/walt/rpi-firmware") && why.contains("walt media sd"), "{why}");
+    }
+
+    #[test]
+    fn while_the_server_stops_start_scripts_make_boards_come_again() {
+        let node = node("rpi-4-b");
+        let files = files(Some(node.clone()));
+        files.boards().close();
+        let script = files.open(node.ip, &image("start.uboot")).unwrap();
+        let mut bytes = vec![0; script.size() as usize];
+        script.read_exact_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes[..4], [0x27, 0x05, 0x19, 0x56]);
+        let text = String::from_utf8_lossy(&bytes[72..]).into_owned();
+        assert!(text.starts_with("echo ") && text.ends_with("\nreset\n"), "{text}");
+        assert_eq!(files.open(node.ip, &image("kernel")).unwrap_err(), Unavailable::NotReady);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Request, UefiLoader};
+use super::{Request, RequestKind, UefiLoader};
+use crate::BoardSeen;
 
 /// A kind of client, told by options 60, 77, 93 and 97, and by the maker of the network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +26,6 @@ pub enum Client {
     /// Anything else.
     Other,
 }
-
-/// Address blocks of Raspberry Pi Ltd (IEEE registry): its boards, and nothing else that runs PXE.
-const RASPBERRY_PI_OUIS: [[u8; 3]; 7] = [
-    [0xb8, 0x27, 0xeb],
-    [0xdc, 0xa6, 0x32],
-    [0xe4, 0x5f, 0x01],
-    [0xd8, 0x3a, 0xdd],
-    [0x28, 0xcd, 0xc1],
-    [0x2c, 0xcf, 0x67],
-    [0x88, 0xa2, 0x9e],
-];
 
 impl Client {
     /// Tells who sent `request`.
@@ -109,8 +99,29 @@ impl Client {
             // PXE 2.1 §2.2.3, PXE_DISCOVERY_CONTROL (6) bit 3: take the boot file of this offer, look for no boot
             // server and show no menu.
             Self::PxeBios | Self::PxeUefi => Some(&[6, 1, 8, 255]),
-            // PXE_BOOT_MENU (9): the firmware searches the offers for this very text.
-            Self::RaspberryPi => Some(b"\x09\x14\x00\x00\x11Raspberry Pi Boot\xff"),
+            // The very bytes of the offer that Raspberry Pi documents (boot-net.adoc, "DHCP Request / Reply"), with which
+            // the boot ROM of a Pi 3B goes on to ask for `bootcode.bin`: PXE_DISCOVERY_CONTROL (6), PXE_MENU_PROMPT (10),
+            // and PXE_BOOT_MENU (9), in which the firmware looks for this text.
+            Self::RaspberryPi => Some(b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff"),
+            _ => None,
+        }
+    }
+
+    /// Firmware, at the very beginning of a boot.
+    pub fn is_firmware(self) -> bool {
+        matches!(self, Self::PxeBios | Self::PxeUefi | Self::HttpUefi | Self::RaspberryPi)
+    }
+
+    /// Where this message shows a board to be that boots by its own firmware, except for its firmware's own (which is
+    /// seen when it is given its address); `None` if it shows nothing.
+    pub fn board_seen(self, request: &Request) -> Option<BoardSeen> {
+        match self {
+            Self::WaltNode => Some(BoardSeen::Bootloader),
+            // Firmware leaves option 60 out of its DHCPREQUEST (github.com/raspberrypi/rpi-eeprom, issue 82): only a
+            // discover tells. U-Boot as Debian builds it asks for its script as `U-Boot.armv8` (CONFIG_BOOTP_VCI_STRING).
+            Self::Other if request.kind == RequestKind::Discover && !request.vci.starts_with("U-Boot") => {
+                Some(BoardSeen::System)
+            }
             _ => None,
         }
     }
@@ -122,10 +133,9 @@ impl Client {
 }
 
 fn is_raspberry_pi(request: &Request) -> bool {
-    let [a, b, c, ..] = request.mac.0;
-    // Pi 4 firmware can be told to send another MAC; its machine id begins with the type 0 and the text `RPi`.
-    RASPBERRY_PI_OUIS.contains(&[a, b, c])
-        || request.machine_id.as_deref().is_some_and(|id| id.get(1..4) == Some(b"RPi"))
+    // The firmware of a Pi 4 or 5 can be told to send another MAC; its machine id begins with the type 0 and the text
+    // `RPi4` or `RPi5` (eeprom-bootloader.adoc, "DHCP_OPTION97").
+    crate::is_raspberry_pi(request.mac) || request.machine_id.as_deref().is_some_and(|id| id.get(1..4) == Some(b"RPi"))
 }
 
 /// `PXEClient:Arch:00007:UNDI:003016` (PXE 2.1 §2.2.3).

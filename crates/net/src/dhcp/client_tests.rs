@@ -82,12 +82,21 @@ fn the_uefi_loader_is_a_setting() {
 #[test]
 fn pxe_2_1_vendor_options() {
     assert_eq!(Client::PxeBios.vendor_options(), Some(&[6, 1, 8, 255][..]));
-    let menu = Client::RaspberryPi.vendor_options().unwrap();
-    assert_eq!(menu[..2], [9, 20]);
-    assert_eq!(menu[2..5], [0, 0, 17]);
-    assert_eq!(&menu[5..22], b"Raspberry Pi Boot");
-    assert_eq!(menu[22..], [255]);
     for quiet in [Client::Ipxe { http: false }, Client::WaltNode, Client::HttpUefi, Client::Other] {
         assert_eq!(quiet.vendor_options(), None, "{quiet:?}");
     }
+}
+
+/// Raspberry Pi documentation, boot-net.adoc, "DHCP Request / Reply": option 43 of the offer, as tcpdump shows it.
+#[test]
+fn boot_net_adoc_option_43() {
+    let documented =
+        "6.1.3.10.4.0.80.88.69.9.20.0.0.17.82.97.115.112.98.101.114.114.121.32.80.105.32.66.111.111.116.255";
+    let documented: Vec<u8> = documented.split('.').map(|byte| byte.parse().unwrap()).collect();
+    let ours = Client::RaspberryPi.vendor_options().unwrap();
+    assert_eq!(ours, documented);
+    // PXE 2.1 §2.2.3: PXE_BOOT_MENU (9) holds, for each entry, its type, its length and its text.
+    let menu = ours.windows(2).position(|tag| tag == [9, 20]).unwrap();
+    assert_eq!(ours[menu + 2..menu + 5], [0, 0, 17]);
+    assert_eq!(&ours[menu + 5..menu + 22], b"Raspberry Pi Boot");
 }

@@ -8,7 +8,7 @@ use dhcproto::v4::MessageType;
 use super::lease::{Binding, State, Waiting};
 use super::reply::{self, Reply};
 use super::{Client, LeaseTable, Request, RequestKind, Settings, Subnet};
-use crate::{Event, LeaseEvent, MacAddr};
+use crate::{BoardSeen, Event, LeaseEvent, MacAddr};
 
 /// Above this many probes at once a new client is offered its address unprobed: it probes itself (RFC 2131 §4.4.1), and
 /// a flood of invented clients must not fill our memory with what they said.
@@ -21,6 +21,8 @@ pub struct Meta {
     pub source: Ipv4Addr,
     /// The node's name, if it has one (option 12 of the reply).
     pub host_name: Option<String>,
+    /// The server is about to stop: firmware goes unanswered, so that no boot begins that would be cut off.
+    pub closing: bool,
 }
 
 /// Something to be done, in the order of the list.
@@ -31,6 +33,8 @@ pub enum Action {
     LeaseChanged(LeaseChange),
     /// Send a reply.
     Send(Box<Reply>),
+    /// Tell TFTP what runs on a board, before the board can ask it for anything.
+    Board(MacAddr, BoardSeen),
     /// Ask by ARP whether somebody has this address; then call [`probe_ended`].
     ProbeAddress(Ipv4Addr),
     /// Tell the daemon, if it has time.
@@ -55,7 +59,14 @@ pub struct LeaseChange {
 /// Answers one message.
 pub fn handle(table: &mut LeaseTable, settings: &Settings, request: Request, meta: Meta, now: Instant) -> Vec<Action> {
     let mut decision = Decision { settings, now, actions: Vec::with_capacity(4) };
+    let client = Client::of(&request);
+    if let Some(seen) = client.board_seen(&request) {
+        decision.actions.push(Action::Board(request.mac, seen));
+    }
     match request.kind {
+        RequestKind::Discover if meta.closing && client.is_firmware() => {
+            decision.event("discover", &request, request.requested);
+        }
         RequestKind::Discover => decision.discover(table, request, meta),
         RequestKind::Request => decision.request(table, request, meta),
         RequestKind::Decline => decision.decline(table, &request),
@@ -239,6 +250,7 @@ impl<'a> Decision<'a> {
         if early {
             // No DHCPREQUEST may follow: this is the lease, and the start of registration.
             self.commit(table, request.mac, ip);
+            self.actions.push(Action::Board(request.mac, BoardSeen::Firmware(ip)));
         } else if !matches!(table.get(request.mac), Some(Binding { state: State::Leased { .. }, .. })) {
             table.set_state(request.mac, State::Offered(self.now + self.settings.offer_time));
         }

@@ -14,7 +14,9 @@ fn rfc2131_3_1_a_new_client_gets_an_address_for_good() {
     assert_eq!(ack.kind(), Some(MessageType::Ack));
     assert_eq!(ack.message().unwrap().yiaddr(), ip);
     assert_eq!(ack.change(), Some((MAC, Some(ip))));
-    assert!(matches!(ack.0[1], Action::LeaseChanged(_)), "kept before it is acknowledged: {:?}", ack.0);
+    let at = |wanted: fn(&Action) -> bool| ack.0.iter().position(wanted).unwrap();
+    let kept = at(|action| matches!(action, Action::LeaseChanged(_)));
+    assert!(kept < at(|action| matches!(action, Action::Send(_))), "kept before it is acknowledged: {:?}", ack.0);
     let event = ack.lease_event().unwrap();
     assert_eq!((event.mac, event.ip), (MAC, ip));
     assert_eq!((event.vci.as_str(), event.uci.as_str(), event.host_name.as_str()), ("walt.node.pc-x86-64", "", "h"));
@@ -263,11 +265,48 @@ fn a_raspberry_pi_that_sends_no_request_is_registered_at_its_offer() {
     let event = offer.lease_event().unwrap();
     assert_eq!((event.mac, event.ip, event.vci.as_bytes()), (pi, ip, &vci[..]));
     assert_eq!(offer.option(OptionCode::ClassIdentifier), Some(&DhcpOption::ClassIdentifier(b"PXEClient".to_vec())));
-    let menu = b"\x09\x14\0\0\x11Raspberry Pi Boot\xff".to_vec();
+    let menu = Client::RaspberryPi.vendor_options().unwrap().to_vec();
     assert_eq!(offer.option(OptionCode::VendorExtensions), Some(&DhcpOption::VendorExtensions(menu)));
     assert!(offer.message().unwrap().fname().is_none());
+    assert_eq!(offer.board(), Some((pi, BoardSeen::Firmware(ip))), "known to TFTP before the offer is out");
     // The same transaction id on every boot.
     assert_eq!(bench.send(discover()).message().unwrap().yiaddr(), ip);
+}
+
+#[test]
+fn a_board_is_followed_from_its_firmware_to_its_system() {
+    let pi = MacAddr([0xdc, 0xa6, 0x32, 1, 2, 3]);
+    let message = |kind: u8| Packet::new(kind).mac(pi);
+    let mut bench = Bench::new(&[(pi, host(42))]);
+    let firmware = bench.send(message(DISCOVER).option(60, b"PXEClient:Arch:00000:UNDI:002001").option(93, &[0, 0]));
+    assert_eq!(firmware.board(), Some((pi, BoardSeen::Firmware(host(42)))));
+    // rpi-eeprom issue 82: no option 60 in the request.
+    let request = bench.send(message(REQUEST).ip(50, host(42)).ip(54, SERVER));
+    assert_eq!((request.kind(), request.board()), (Some(MessageType::Ack), None));
+    let uboot = bench.send(message(DISCOVER).option(60, b"U-Boot.armv8"));
+    assert_eq!((uboot.kind(), uboot.board()), (Some(MessageType::Offer), None));
+    let script = bench.send(message(DISCOVER).option(60, b"walt.node.rpi-4-b"));
+    assert_eq!(script.board(), Some((pi, BoardSeen::Bootloader)));
+    let linux = bench.send(message(DISCOVER));
+    assert_eq!(linux.board(), Some((pi, BoardSeen::System)));
+}
+
+#[test]
+fn no_boot_begins_while_the_server_stops_and_those_under_way_go_on() {
+    let mut bench = Bench::new(&[(MAC, host(42))]);
+    bench.closing = true;
+    for (vci, arch, answered) in [
+        (&b"PXEClient:Arch:00000:UNDI:002001"[..], 0, false),
+        (b"PXEClient:Arch:00007:UNDI:003016", 7, false),
+        (b"HTTPClient:Arch:00016:UNDI:003001", 16, false),
+        (b"U-Boot.armv8", 0, true),
+        (b"walt.node.rpi-3-b", 0, true),
+        (b"MSFT 5.0", 0, true),
+    ] {
+        let outcome = bench.send(Packet::new(DISCOVER).option(60, vci).option(93, &[0, arch]));
+        assert_eq!(outcome.reply().is_some(), answered, "{}", String::from_utf8_lossy(vci));
+        assert_eq!(outcome.events()[0], "discover");
+    }
 }
 
 #[test]

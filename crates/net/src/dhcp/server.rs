@@ -175,7 +175,7 @@ impl Server {
             }
         };
         let host_name = self.exports.by_mac(request.mac).map(|node| node.name.clone());
-        let meta = Meta { source, host_name };
+        let meta = Meta { source, host_name, closing: self.exports.boards().is_closing() };
         let actions = handle(&mut self.leases.lock(), &self.settings, request, meta, Instant::now());
         self.carry_out(actions);
     }
@@ -215,6 +215,7 @@ impl Server {
                     self.leases.lock().mark_saved(change.mac);
                 }
                 Action::Send(reply) => self.send(*reply),
+                Action::Board(mac, seen) => self.exports.boards().see(mac, seen, Instant::now()),
                 Action::ProbeAddress(ip) => {
                     Counters::count(&self.counters.probes);
                     self.send_probe(ip);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
 use super::{Action, LeaseTable, Meta, Reply, Request, Settings, Subnet, handle, probe_ended};
-use crate::{Event, LeaseEvent, MacAddr};
+use crate::{BoardSeen, Event, LeaseEvent, MacAddr};
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
@@ -88,17 +88,19 @@ pub(super) struct Bench {
     pub(super) table: LeaseTable,
     pub(super) settings: Settings,
     pub(super) now: Instant,
+    pub(super) closing: bool,
 }
 
 impl Bench {
     pub(super) fn new(leases: &[(MacAddr, Ipv4Addr)]) -> Self {
         let mut settings = Settings::new(SERVER, Subnet::around(SERVER, 24).unwrap());
         settings.relayed.push(Subnet::around(RELAY, 16).unwrap());
-        Self { table: LeaseTable::new(leases.iter().copied()), settings, now: Instant::now() }
+        Self { table: LeaseTable::new(leases.iter().copied()), settings, now: Instant::now(), closing: false }
     }
 
     pub(super) fn send(&mut self, packet: Packet) -> Outcome {
-        let meta = Meta { source: Ipv4Addr::UNSPECIFIED, host_name: Some("node-1".into()) };
+        let host_name = Some("node-1".into());
+        let meta = Meta { source: Ipv4Addr::UNSPECIFIED, host_name, closing: self.closing };
         Outcome(handle(&mut self.table, &self.settings, packet.request(), meta, self.now))
     }
 
@@ -151,6 +153,13 @@ impl Outcome {
     pub(super) fn change(&self) -> Option<(MacAddr, Option<Ipv4Addr>)> {
         self.0.iter().find_map(|action| match action {
             Action::LeaseChanged(change) => Some((change.mac, change.ip)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn board(&self) -> Option<(MacAddr, BoardSeen)> {
+        self.0.iter().find_map(|action| match action {
+            Action::Board(mac, seen) => Some((*mac, *seen)),
             _ => None,
         })
     }

@@ -47,7 +47,7 @@ pub(super) fn answer(
 fn unavailable(why: &Unavailable) -> Response<Body> {
     let status = match why {
         Unavailable::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-        Unavailable::NotFound => StatusCode::NOT_FOUND,
+        Unavailable::NotFound | Unavailable::NoFirmware(_) => StatusCode::NOT_FOUND,
         Unavailable::NoNode(_) | Unavailable::Refused(_) => StatusCode::FORBIDDEN,
     };
     // No Retry-After: iPXE obeys it by asking again for ever, showing dots, while a reboot shows what is the matter

@@ -49,6 +49,10 @@ impl Transfers {
         generation: u64,
     ) -> Ended {
         let begin = Instant::now();
+        let boards = self.files.boards();
+        // The firmware of a board loads what is no part of the node's image.
+        let service = if boards.loads_firmware(*peer.ip()) { "firmware" } else { "tftp" };
+        let under_way = boards.transfer(*peer.ip(), begin);
         let (end, bytes, asked_again) = self.transfer(peer, &request, &mut inbox).await;
         let error = match &end {
             End::Session(outcome) => outcome.reason().map(str::to_owned),
@@ -62,8 +66,9 @@ impl Transfers {
         let (client, duration) = (*peer.ip(), begin.elapsed());
         // A question about a size is no file that was served: another request follows at once.
         if !matches!(end, End::Session(Outcome::SizeOnly)) {
-            self.events.send(Event::FileServed { client, service: "tftp", path, bytes, duration, error });
+            self.events.send(Event::FileServed { client, service, path, bytes, duration, error });
         }
+        drop(under_way);
         let superseded = matches!(end, End::Session(Outcome::Superseded));
         inbox.close();
         Ended { peer, generation, again: superseded || asked_again || inbox.try_recv().is_ok() }
@@ -90,7 +95,7 @@ impl Transfers {
             }
         };
         let (session, action) = Session::start(&request.options, file.size(), Instant::now());
-        let mut run = Run { socket, file, session, ahead: ReadAhead::default(), shared: self };
+        let mut run = Run { socket, file, session, ahead: ReadAhead::default(), heard: false, shared: self };
         let end = match run.until_finished(action, inbox).await {
             Ok(outcome) => End::Session(outcome),
             Err(end) => end,
@@ -122,7 +127,7 @@ enum End {
 
 fn error_code(unavailable: &Unavailable) -> ErrorCode {
     match unavailable {
-        Unavailable::NotFound => ErrorCode::NotFound,
+        Unavailable::NotFound | Unavailable::NoFirmware(_) => ErrorCode::NotFound,
         Unavailable::NoNode(_) | Unavailable::Refused(_) => ErrorCode::AccessViolation,
         Unavailable::NotReady => ErrorCode::Undefined,
     }
@@ -134,6 +139,8 @@ struct Run<'a> {
     file: BootFile,
     session: Session,
     ahead: ReadAhead,
+    /// The packet to be answered is an acknowledgement: the client got what was sent to it.
+    heard: bool,
     shared: &'a Transfers,
 }
 
@@ -158,6 +165,7 @@ impl Run<'_> {
             if self.session.deadline() < timer.deadline().into_std() {
                 timer.as_mut().reset(self.session.deadline().into());
             }
+            self.heard = false;
             action = tokio::select! {
                 biased;
                 received = self.socket.recv(&mut buffer) => match received {
@@ -183,7 +191,10 @@ impl Run<'_> {
 
     fn on_packet(&mut self, bytes: &[u8]) -> Action {
         match Packet::parse(bytes) {
-            Ok(Packet::Ack { block }) => self.session.on_ack(block, Instant::now()),
+            Ok(Packet::Ack { block }) => {
+                self.heard = true;
+                self.session.on_ack(block, Instant::now())
+            }
             Ok(Packet::Error { .. }) => self.session.on_error(),
             _ => {
                 count(&self.shared.counters.malformed);
@@ -219,7 +230,9 @@ impl Run<'_> {
 
     async fn send_datagrams(&self, mut datagrams: &mut [[IoSlice<'_>; 2]]) -> Result<(), End> {
         while !datagrams.is_empty() {
-            let send = || sys::datagrams::send(self.socket.as_fd(), datagrams);
+            // The boot ROM of a Raspberry Pi 3 answers no ARP while it loads a file (boot-net.adoc, "ARP check can fail to
+            // respond in the middle of TFTP transaction"): without this the kernel loses it after some seconds.
+            let send = || sys::datagrams::send(self.socket.as_fd(), datagrams, self.heard);
             match self.socket.async_io(Interest::WRITABLE, send).await {
                 Ok(sent) => datagrams = &mut datagrams[sent..],
                 // The first one is lost, as it may be on the network; `recv` sees the refusals that count.

@@ -2,6 +2,7 @@
 //!
 //! Everything runs on the loopback interface, on ports that need no privilege.
 
+mod boards;
 mod http;
 mod lossy;
 mod site;

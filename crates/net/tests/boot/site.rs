@@ -12,7 +12,7 @@ use image::{LayerFiles, View};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use walt_net::bootfile::{BootFiles, Loaders};
+use walt_net::bootfile::{BootFiles, Firmware, Loaders};
 use walt_net::{Event, Events, Exports, MacAddr, NodeExport, http, tftp};
 
 /// Where clients on the loopback interface come from.
@@ -43,22 +43,39 @@ impl Site {
     /// Serves an image to the node [`CLIENT`], a `pc-x86-64`; `fill` writes into its `/boot/pc-x86-64`,
     /// given with the image's root.
     pub(crate) fn new(fill: impl FnOnce(&Path, &Path)) -> Self {
+        Self::start(fill, &[], true)
+    }
+
+    /// A site with firmware (name, content) whose client is no node.
+    pub(crate) fn with_firmware(firmware: &[(&str, Vec<u8>)]) -> Self {
+        Self::start(|_, _| {}, firmware, false)
+    }
+
+    fn start(fill: impl FnOnce(&Path, &Path), firmware: &[(&str, Vec<u8>)], is_node: bool) -> Self {
         let directory = TempDir::new().unwrap();
+        let firmware_directory = directory.path().join("rpi-firmware");
+        for (name, content) in firmware {
+            fs::create_dir_all(&firmware_directory).unwrap();
+            fs::write(firmware_directory.join(name), content).unwrap();
+        }
         let root = directory.path().join("root");
         let boot = root.join("boot/pc-x86-64");
         fs::create_dir_all(&boot).unwrap();
         fill(&boot, &root);
         let exports = Arc::new(Exports::default());
-        exports.set(NodeExport {
-            mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            ip: CLIENT,
-            name: "node-000001".into(),
-            model: "pc-x86-64".into(),
-            image: Some(view(&root, &directory.path().join("layers"))),
-            held: Vec::new(),
-        });
+        if is_node {
+            exports.set(NodeExport {
+                mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                ip: CLIENT,
+                name: "node-000001".into(),
+                model: "pc-x86-64".into(),
+                image: Some(view(&root, &directory.path().join("layers"))),
+                held: Vec::new(),
+            });
+        }
         let (events, received) = Events::channel(1000);
         let files = BootFiles::new(Loaders::from_files([("undionly.kpxe", b"loader".to_vec())]), Arc::clone(&exports));
+        let files = files.with_firmware(&firmware_directory, Firmware::load(&firmware_directory).unwrap());
         let runtime = Runtime::new().unwrap();
         let inside = runtime.enter();
         let any = SocketAddrV4::new(CLIENT, 0);

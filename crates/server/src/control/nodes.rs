@@ -182,6 +182,7 @@ pub(crate) async fn lease(
     // Our own DHCP server tells more; of another one's clients this is all that is seen.
     let client = site::client_kind(&event);
     site.see(mac, &Seen::Dhcp { kind: "ack", client, ip: Some(ip) });
+    site.lease_elsewhere(&event);
     site.request(Input::Lease(event)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

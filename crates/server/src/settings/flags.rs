@@ -27,6 +27,10 @@ pub struct Flags {
     /// Directory with undionly.kpxe, snponly.efi and ipxe.efi [default: /usr/lib/ipxe]
     #[arg(long, env = "WALT_IPXE_DIR", value_name = "DIR")]
     pub ipxe_dir: Option<PathBuf>,
+    /// Directory with the firmware of Raspberry Pi boards that boot by themselves, as `walt media sd --out-dir` writes
+    /// it [default: rpi-firmware in the state directory, which may be absent]
+    #[arg(long, env = "WALT_RPI_FIRMWARE_DIR", value_name = "DIR")]
+    pub rpi_firmware_dir: Option<PathBuf>,
     /// Which log lines are written, such as `info` or `walt_server=debug,info`
     #[arg(long, env = "WALT_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,

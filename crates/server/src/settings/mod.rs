@@ -35,6 +35,8 @@ pub struct Settings {
     pub agent_dir: PathBuf,
     /// Directory with the iPXE binaries of Debian's package `ipxe`.
     pub ipxe_dir: PathBuf,
+    /// Directory with the firmware of Raspberry Pi boards that boot by themselves: what a card for them holds.
+    pub rpi_firmware_dir: PathBuf,
     /// Address assignment.
     pub dhcp: Dhcp,
     /// Programs of the user.
@@ -164,9 +166,12 @@ impl Settings {
         let dir = |flag: &Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.clone().or(file).unwrap_or_else(|| default.into())
         };
+        let state_dir = dir(&flags.state_dir, file.state_dir, "/var/lib/walt");
+        let rpi_firmware_dir = flags.rpi_firmware_dir.clone().or(file.rpi_firmware_dir);
         let settings = Self {
             interface,
-            state_dir: dir(&flags.state_dir, file.state_dir, "/var/lib/walt"),
+            rpi_firmware_dir: rpi_firmware_dir.unwrap_or_else(|| state_dir.join("rpi-firmware")),
+            state_dir,
             socket: dir(&flags.socket, file.socket, api::DEFAULT_SOCKET),
             agent_dir: dir(&flags.agent_dir, file.agent_dir, "/usr/lib/walt/agent"),
             ipxe_dir: dir(&flags.ipxe_dir, file.ipxe_dir, "/usr/lib/ipxe"),
@@ -193,6 +198,7 @@ impl Settings {
             ("socket", &self.socket),
             ("agent_dir", &self.agent_dir),
             ("ipxe_dir", &self.ipxe_dir),
+            ("rpi_firmware_dir", &self.rpi_firmware_dir),
         ] {
             if !path.is_absolute() {
                 return Err(value(key, format!("{} is not an absolute path", path.display())));

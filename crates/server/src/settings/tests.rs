@@ -18,6 +18,7 @@ fn interface_alone_gives_the_defaults() {
     let settings = settings("", &["--interface", "eth1"]).unwrap();
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/walt"));
     assert_eq!(settings.socket, PathBuf::from("/run/walt/control.sock"));
+    assert_eq!(settings.rpi_firmware_dir, PathBuf::from("/var/lib/walt/rpi-firmware"));
     assert_eq!(settings.dhcp, Dhcp::default());
     assert_eq!(settings.default_image("pc-x86-64"), "docker.io/waltplatform/pc-x86-64-default:latest");
 }
@@ -34,6 +35,7 @@ fn flags_win_over_the_file() {
     let settings = settings(text, &["--interface", "eth2", "--socket", "/run/b.sock"]).unwrap();
     assert_eq!(settings.interface, "eth2");
     assert_eq!(settings.state_dir, PathBuf::from("/srv/a"));
+    assert_eq!(settings.rpi_firmware_dir, PathBuf::from("/srv/a/rpi-firmware"));
     assert_eq!(settings.socket, PathBuf::from("/run/b.sock"));
 }
 
@@ -57,6 +59,7 @@ fn unknown_keys_name_the_nearest_right_one() {
 fn wrong_values_are_named() {
     for (text, expected) in [
         ("state_dir = \"relative\"", "state_dir"),
+        ("rpi_firmware_dir = \"relative\"", "rpi_firmware_dir"),
         ("[dhcp]\nrange = \"10.0.0.9\"", "dhcp.range"),
         ("[dhcp]\nrange = \"10.0.0.9-10.0.0.1\"", "dhcp.range"),
         ("[dhcp]\nmode = \"both\"", "mode"),

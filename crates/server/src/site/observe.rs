@@ -35,6 +35,12 @@ impl Site {
         }
     }
 
+    /// A lease of another DHCP server: of the firmware of a Raspberry Pi 3, which sends no DHCPREQUEST, that server tells
+    /// nothing. So its boards are taken to be in their firmware at any time; the image goes first all the same.
+    pub fn lease_elsewhere(&self, event: &LeaseEvent) {
+        self.exports.boards().remember([(event.mac, event.ip)]);
+    }
+
     /// Adds an observation to the timeline of the device at this address, if there is one.
     pub fn see_at(&self, client: Ipv4Addr, seen: &Seen) {
         let mac = {
@@ -111,7 +117,9 @@ pub fn client_kind(event: &LeaseEvent) -> &'static str {
         return "ipxe";
     }
     // RFC 4578 §2.1 numbers the architectures; PXEClient:Arch:00000 is a BIOS, HTTPClient boots over HTTP.
-    if event.vci.starts_with("PXEClient:Arch:00000") {
+    if event.vci.starts_with("PXEClient") && net::is_raspberry_pi(event.mac) {
+        "pxe-rpi"
+    } else if event.vci.starts_with("PXEClient:Arch:00000") {
         "pxe-bios"
     } else if event.vci.starts_with("PXEClient") {
         "pxe-uefi"

@@ -47,7 +47,7 @@ pub enum Seen {
     },
     /// A file was served, or not.
     File {
-        /// `tftp` or `http`.
+        /// `tftp`, `http`, or `firmware` (see [`net::Event::FileServed`]).
         service: &'static str,
         /// As the client named it.
         path: String,

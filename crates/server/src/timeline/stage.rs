@@ -26,7 +26,7 @@ impl Stage {
     /// Stage that a kind of DHCP client shows; `None` for one that shows nothing about a boot.
     pub(super) fn of_dhcp_client(client: &str) -> Option<Self> {
         match client {
-            "pxe-bios" | "pxe-uefi" | "http-uefi" => Some(Self::Firmware),
+            "pxe-bios" | "pxe-uefi" | "pxe-rpi" | "http-uefi" => Some(Self::Firmware),
             "ipxe" => Some(Self::Ipxe),
             "walt" => Some(Self::Bootloader),
             _ => None,
@@ -79,6 +79,16 @@ pub(super) fn describe(seen: &Seen, reached: Stage) -> Option<(String, String, b
             (format!("dhcp-{kind}"), detail, !matches!(*kind, "nak" | "decline"))
         }
         Seen::Registration { step, detail, ok } => ((*step).to_owned(), detail.clone(), *ok),
+        // A board's firmware looks for many files that need not be there, and asks for others only to know whether they
+        // are (boot-net.adoc, "TFTP file read"): nothing fails by that.
+        Seen::File { service: "firmware", path, bytes, duration, error } => {
+            let harmless = matches!(error.as_deref(), None | Some("not found" | "aborted by the client"));
+            let detail = match error {
+                None => format!("tftp {path} {bytes} B in {:.3} s", duration.as_secs_f64()),
+                Some(error) => format!("tftp {path}: {error}"),
+            };
+            ("firmware-file".to_owned(), detail, harmless)
+        }
         Seen::File { service, path, bytes, duration, error } => {
             let took = duration.as_secs_f64();
             let detail = match error {

@@ -42,6 +42,10 @@ pub(super) fn stuck(
             hint: "the agent reboots the node after a step that failed".into(),
         });
     }
+    if let Some(step) = last.filter(|step| !step.ok && step.name == "firmware-file") {
+        let waiting_for = "the firmware of its board".to_owned();
+        return Some(Stuck { waiting_for, silent_ms, hint: step.detail.clone() });
+    }
     let (_, limit, waiting_for, hint) = STAGES.iter().find(|(of, ..)| *of == stage)?;
     (silent_ms > *limit).then(|| Stuck { waiting_for: (*waiting_for).to_owned(), silent_ms, hint: (*hint).to_owned() })
 }

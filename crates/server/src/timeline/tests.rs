@@ -83,6 +83,29 @@ fn an_earlier_stage_begins_a_new_boot_and_a_retransmission_does_not() {
     }
 }
 
+/// A Raspberry Pi that boots by itself: its firmware's files are no part of the image, and what it only looks for is no
+/// failure.
+#[test]
+fn a_boards_firmware_is_a_stage_of_its_boot() {
+    let firmware = |path: &str, error: Option<&str>| {
+        let (path, error) = (path.to_owned(), error.map(str::to_owned));
+        Seen::File { service: "firmware", path, bytes: 0, duration: Duration::ZERO, error }
+    };
+    let begin = [dhcp("discover", "pxe-rpi"), dhcp("offer", "pxe-rpi"), firmware("start4.elf", None)];
+    let mut timeline = Timeline::default();
+    assert_eq!(watch(&mut timeline, &begin, 0), 1);
+    assert_eq!(watch(&mut timeline, &[firmware("recover4.elf", Some("not found"))], 3000), 0);
+    assert_eq!(timeline.step(4000).as_deref(), Some("firmware"));
+    assert!(timeline.steps().unwrap().1.all(|step| step.status == api::StepStatus::Ok));
+    assert_eq!(timeline.stuck(4000, &Registration::NotANode), None);
+    // U-Boot, and a reset.
+    let rest = [dhcp("discover", "other"), dhcp("ack", "walt"), file("start.uboot"), dhcp("discover", "pxe-rpi")];
+    assert_eq!(watch(&mut timeline, &rest, 5000), 1);
+    watch(&mut timeline, &[firmware("bootcode.bin", Some("this server has no Raspberry Pi firmware"))], 10_000);
+    let stuck = timeline.stuck(10_100, &Registration::NotANode).unwrap();
+    assert!(stuck.hint.contains("bootcode.bin: this server has no"), "{stuck:?}");
+}
+
 #[test]
 fn a_node_that_reboots_leaves_its_connection_behind() {
     let mut timeline = Timeline::default();

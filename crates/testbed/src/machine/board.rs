@@ -156,8 +156,9 @@ fn virt(lab: &Lab, spec: &Spec, width: Width, card: &Path) -> Result<Command> {
     command.args(EMULATED).args(["-machine", "virt", "-cpu", processor, "-bios", uboot]);
     command.args(["-serial", "chardev:console"]);
     with_network(&mut command, lab)?;
-    // Its ROM is for PCs.
-    command.args(["-device", &format!("virtio-net-pci,netdev=net,mac={},romfile=", spec.mac), "-drive"]);
+    // Its ROM is for PCs. With virtio's older interface, U-Boot would take the first byte of its address for all six.
+    let nic = format!("virtio-net-pci,netdev=net,mac={},romfile=,disable-legacy=on", spec.mac);
+    command.args(["-device", &nic, "-drive"]);
     command.arg(format!("if=none,id=card,format=raw,file={}", card.display()));
     command.args(["-device", "virtio-blk-pci,drive=card"]);
     Ok(command)
