@@ -98,6 +98,13 @@ impl Packages {
         Ok(())
     }
 
+    /// The version of a package that would be downloaded.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let about = run(self.apt("apt-cache").args(["show", "--no-all-versions", package]))?;
+        let version = about.lines().find_map(|line| line.strip_prefix("Version: "));
+        Ok(version.with_context(|| format!("apt knows no version of {package}"))?.to_owned())
+    }
+
     fn real(&self, package: &str) -> Result<String> {
         if !matches!(package, "linux-image-amd64" | "linux-image-arm64" | "linux-image-armmp") {
             return Ok(package.to_owned());

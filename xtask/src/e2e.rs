@@ -2,6 +2,7 @@
 
 mod image_tree;
 mod in_node;
+mod kernel_nfsroot;
 mod pc_bios;
 mod pc_dnsmasq;
 mod pc_image_arrives_late;
@@ -40,7 +41,7 @@ const TINY_PC: &[Recipe] = &[Recipe::TinyPc];
 const DEBIAN_PC: &[Recipe] = &[Recipe::DebianPc];
 
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 15] = [
+pub(crate) const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "qemu-arm-64",
         what: "Debian with systemd on a 64-bit ARM board: card, U-Boot, both scripts, the rest as pc-bios",
@@ -104,6 +105,12 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
         run: image_tree::run,
     },
     Scenario {
+        name: kernel_nfsroot::NAME,
+        what: "an image without an initrd: the kernel mounts its NFS root itself",
+        images: TINY_PC,
+        run: kernel_nfsroot::run,
+    },
+    Scenario {
         name: "pc-isc-dhcpd",
         what: "addresses by ISC's dhcpd, the rest by us",
         images: TINY_PC,
@@ -139,6 +146,10 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
     let programs = programs::build(Profile::Test)?;
     let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
     let images = scenario.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
+    // Its kernel takes minutes, once, and a way to Debian's packages, which the lab has not.
+    if name == kernel_nfsroot::NAME {
+        images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;
+    }
     let lab = match enter(name, &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

@@ -19,7 +19,7 @@ use testbed::process::run;
 
 use oci::{Description, Layer};
 
-pub(crate) use oci::hex;
+pub(crate) use oci::{hex, sha256_of_file};
 
 /// An image that is ready to be pushed.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Built {
     pub(crate) fn unpack(&self, tree: &Path) -> Result<()> {
         fs::create_dir_all(tree)?;
         for layer in &self.layers {
-            // No layer of ours removes a file of a lower one: plain tar does it.
+            // No layer of a recipe removes a file of a lower one: plain tar does it.
             run(Command::new("tar").arg("-xpzf").arg(&layer.blob).arg("--numeric-owner").arg("-C").arg(tree))?;
         }
         Ok(())
@@ -155,9 +155,10 @@ pub(crate) fn build(recipe: Recipe, agents: &Path) -> Result<Built> {
     archive(&recipe.description(), layers, &cache)
 }
 
-/// `from` with one more layer that holds `files` (path below the root, content), under another name.
-pub(crate) fn derive(from: &Built, name: &str, files: &[(&str, &str)]) -> Result<Built> {
-    let files: Vec<_> = files.iter().map(|(path, content)| (*path, content.as_bytes())).collect();
+/// `from` with one more layer that holds `files` (path below the root, content), under another name. An empty file
+/// `.wh.<name>` takes the file `<name>` of `from` away (OCI image specification, "Whiteouts").
+pub(crate) fn derive<Content: AsRef<[u8]>>(from: &Built, name: &str, files: &[(&str, Content)]) -> Result<Built> {
+    let files: Vec<_> = files.iter().map(|(path, content)| (*path, content.as_ref())).collect();
     let mut layers = from.layers.clone();
     layers.push(layer_of(&files)?);
     let models: Vec<_> = from.models.iter().map(String::as_str).collect();
@@ -289,16 +290,16 @@ pub(crate) fn cache_directory() -> Result<PathBuf> {
 }
 
 /// All that goes into a cached thing, hashed.
-struct Key(Sha256);
+pub(crate) struct Key(Sha256);
 
 impl Key {
-    fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         let mut key = Self(Sha256::new());
         key.add(kind.as_bytes());
         key
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         // With its length, so that ("ab", "c") and ("a", "bc") differ.
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
@@ -329,16 +330,16 @@ impl Key {
         Ok(())
     }
 
-    fn stem(self, cache: &Path, name: &str) -> PathBuf {
+    pub(crate) fn stem(self, cache: &Path, name: &str) -> PathBuf {
         cache.join(format!("{name}-{}", &hex(&self.0.finalize())[..16]))
     }
 }
 
 /// A directory to build in, removed when dropped.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(stem: &Path) -> Result<Self> {
+    pub(crate) fn new(stem: &Path) -> Result<Self> {
         let path = stem.with_extension("build");
         // One that a killed run left: ours alone, since the caller holds the lock or its name is its content.
         let _ = fs::remove_dir_all(&path);
@@ -346,7 +347,7 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

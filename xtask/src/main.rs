@@ -8,6 +8,7 @@ mod demo;
 mod e2e;
 mod fuzz;
 mod image;
+mod kernel;
 mod programs;
 mod test;
 
@@ -26,6 +27,7 @@ usage: ./x COMMAND
   bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
   agents                    build the nodes' program for every architecture that this machine can build for
   image NAME                build an image of images/: debian-pc, debian-arm64, debian-armhf, or tiny-… of each
+  kernel                    build the Linux of an image without an initrd (once; it takes some minutes)
   fuzz [NAME] [--seconds N] each fuzz target, or one, for 300 s or as long as you say
   check                     formatting, lints, documentation, size of the agent
   help                      this
@@ -57,6 +59,10 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["agents"] => agents::run_command().map(|()| ExitCode::SUCCESS),
+        ["kernel"] => {
+            println!("{}", kernel::build()?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         ["demo"] => demo::run(),
         ["test"] => test::run(false),
         ["test", "--quick"] => test::run(true),

@@ -15,11 +15,11 @@ use super::stage::{Booted, DEBIAN_BOOT, Stage};
 pub(super) fn check(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
     union_is_root(stage, &booted.ssh)?;
     system_is_up(stage, &booted.ssh)?;
-    clock_is_right(stage, &booted.ssh)?;
+    clock_is_right(stage, &booted.ssh, "bash")?;
     watchdog_is_in_ram(stage, &booted.ssh)?;
     server_has_the_links(stage, booted)?;
     timeline_is_whole(stage, &booted.node.name)?;
-    reboot_forgets(stage, booted)
+    reboot_forgets(stage, booted, DEBIAN_BOOT)
 }
 
 fn union_is_root(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
@@ -36,9 +36,22 @@ fn union_is_root(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
         matches!(numbers[..], [blocks, size, ram] if (blocks * size).abs_diff(ram * 512) < ram * 1024 / 20);
     stage.check("its upper layer is a tmpfs: / has half of the machine's memory", half_of_ram, &upper)?;
 
+    reads_are_nfs_calls(stage, ssh, "/usr/bin/*grep")?;
+
+    let refused = ssh.run(&format!(
+        "mkdir -p /mnt; mount -i -t nfs -o rw,vers=3,nolock,proto=tcp,addr={SERVER} \
+         {SERVER}:/var/lib/walt/nodes/$(hostname -I 2>/dev/null | cut -d' ' -f1)/fs /mnt && \
+         {{ touch /mnt/x 2>&1; ls /mnt/bin/walt-init; umount /mnt; }}"
+    ))?;
+    let read_only = refused.contains("Read-only") && refused.contains("/mnt/bin/walt-init");
+    stage.check("the NFS root itself is read-only", read_only, refused.replace('\n', ", "))
+}
+
+/// `files`, a pattern of the shell's, are such that no running program is among them: their pages can be forgotten.
+pub(super) fn reads_are_nfs_calls(stage: &mut Stage<'_>, ssh: &Ssh, files: &str) -> Result<()> {
     let reads = "sed -n 's/^proc3 \\([0-9]* \\)\\{7\\}\\([0-9]*\\) \\([0-9]*\\).*/\\2 \\3/p' /proc/net/rpc/nfs";
     let counts = ssh.run(&format!(
-        "echo 3 > /proc/sys/vm/drop_caches; {reads}; cat /usr/bin/*grep > /dev/null; {reads}; \
+        "echo 3 > /proc/sys/vm/drop_caches; {reads}; cat {files} > /dev/null; {reads}; \
          dd if=/dev/zero of=/usr/big bs=1M count=8 2>/dev/null; sync; {reads}; rm /usr/big"
     ))?;
     let numbers: Vec<u64> = counts.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -49,15 +62,7 @@ fn union_is_root(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
         counts.replace('\n', ", "),
     )?;
     let kept = matches!(numbers[..], [.., _, written] if written == 0);
-    stage.check("what is written stays in RAM: 8 MB written, no NFS WRITE call", kept, counts.replace('\n', ", "))?;
-
-    let refused = ssh.run(&format!(
-        "mkdir -p /mnt; mount -i -t nfs -o rw,vers=3,nolock,proto=tcp,addr={SERVER} \
-         {SERVER}:/var/lib/walt/nodes/$(hostname -I 2>/dev/null | cut -d' ' -f1)/fs /mnt && \
-         {{ touch /mnt/x 2>&1; ls /mnt/bin/walt-init; umount /mnt; }}"
-    ))?;
-    let read_only = refused.contains("Read-only") && refused.contains("/mnt/bin/walt-init");
-    stage.check("the NFS root itself is read-only", read_only, refused.replace('\n', ", "))
+    stage.check("what is written stays in RAM: 8 MB written, no NFS WRITE call", kept, counts.replace('\n', ", "))
 }
 
 fn system_is_up(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
@@ -69,11 +74,11 @@ fn system_is_up(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
 }
 
 /// Asks the node for its time through a shell that is there already, many times, and takes the answer that came back
-/// fastest: the true time of that answer lies between question and reply.
-fn clock_is_right(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
+/// fastest: the true time of that answer lies between question and reply. `shell` is one that knows the time by itself.
+pub(super) fn clock_is_right(stage: &mut Stage<'_>, ssh: &Ssh, shell: &str) -> Result<()> {
     let mut child = ssh
         .command()
-        .arg("exec bash -c 'while read -r line; do echo $EPOCHREALTIME; done'")
+        .arg(format!("exec {shell} -c 'while read -r line; do echo $EPOCHREALTIME; done'"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -101,12 +106,15 @@ fn clock_is_right(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
     stage.check("the clock is within 20 ms, though the machine was started in 2001", offset.abs() <= 20.0, seen)
 }
 
-fn watchdog_is_in_ram(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
-    // Every file that a process holds: program, root, working directory, descriptors, mappings.
+pub(super) fn watchdog_is_in_ram(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
+    // Every file that a process holds: program, root, working directory, descriptors, mappings; with the magic number of
+    // its file system (linux/magic.h), for which not every `stat` has a name.
+    const NFS: &str = "6969 /";
+    const OVERLAY: &str = "794c7630 /";
     let held = ssh.run(
         "for p in /proc/[0-9]*; do
              tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^[^ ]*@walt-watchdog ' || continue
-             for f in $p/exe $p/root $p/cwd $p/fd/*; do echo \"$(stat -L -f -c %T $f) $(readlink $f)\"; done
+             for f in $p/exe $p/root $p/cwd $p/fd/*; do echo \"$(stat -L -f -c %t $f) $(readlink $f)\"; done
              sed -n 's/^[^ ]* [^ ]* [^ ]* \\([^ ]*\\) [1-9][0-9]* *\\(.*\\)/map \\1 \\2/p' $p/maps | sort -u
              sed -n 's/^VmLck:/locked/p' $p/status
          done; grep ' nfs' /proc/self/mountinfo | cut -d' ' -f3; cat /proc/fs/nfsfs/volumes",
@@ -115,7 +123,7 @@ fn watchdog_is_in_ram(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
     stage.check("the watchdog runs", held.contains("locked") && held.contains(" /"), "")?;
     stage.check(
         "the watchdog holds no file on NFS and none of the union",
-        !held.contains("nfs /") && !held.contains("overlay"),
+        !held.contains(NFS) && !held.contains(OVERLAY),
         shown,
     )?;
     let volumes: Vec<&str> = held.lines().filter(|line| line.starts_with("v3")).collect();
@@ -156,7 +164,7 @@ fn server_has_the_links(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
     stage.check("images/<id>/fs/bin/walt-init is there", agent.len() > 100_000, format!("{} bytes", agent.len()))
 }
 
-fn timeline_is_whole(stage: &mut Stage<'_>, name: &str) -> Result<()> {
+pub(super) fn timeline_is_whole(stage: &mut Stage<'_>, name: &str) -> Result<()> {
     let steps = stage.steps(name)?;
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
     let has = |wanted: &str| names.iter().any(|name| name.contains(wanted));
@@ -176,12 +184,12 @@ fn timeline_is_whole(stage: &mut Stage<'_>, name: &str) -> Result<()> {
     stage.check("no step failed once the image was there", failed.is_empty(), failed.join("; "))
 }
 
-fn reboot_forgets(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
+pub(super) fn reboot_forgets(stage: &mut Stage<'_>, booted: &Booted, limit: Duration) -> Result<()> {
     let name = &booted.node.name;
     booted.ssh.run("echo mine > /root/mine && echo mine > /etc/hostname && sync && cat /root/mine")?;
     let before = booted.ssh.run("cat /proc/sys/kernel/random/boot_id")?;
     stage.daemon()?.walt(&["node", "reboot", name])?;
-    let again = stage.wait_until_booted_anew(&booted.node.mac, &before, DEBIAN_BOOT)?;
+    let again = stage.wait_until_booted_anew(&booted.node.mac, &before, limit)?;
     let files = again.ssh.run("ls /root/mine /etc/hostname 2>&1; true")?;
     let gone = files.matches("No such file").count() == 2;
     stage.check("the files written before are gone", gone, files.replace('\n', ", "))

@@ -157,7 +157,7 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
 }
 
 /// Lower-case hex of the SHA-256 of a file's content.
-pub(super) fn sha256_of_file(path: &Path) -> Result<String> {
+pub(crate) fn sha256_of_file(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {path:?}"))?;
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
