@@ -38,7 +38,7 @@ struct Pi {
 
 /// U-Boot v2025.04, board/raspberrypi/rpi/rpi.c: `rpi_models_new_scheme` and `rpi_models_old_scheme` have `board_name`,
 /// `fdtfile`, and, by their index, `board_rev`; `set_board_info` has the form of the numbers. `cpu` is CONFIG_SYS_CPU of
-/// the build for that board (arch/arm/mach-bcm283x/Kconfig).
+/// the build for that board.
 const PIS: [Pi; 14] = [
     pi("rpi-b", "rpi-b", 1, "0x1", "Model B", "bcm2835-rpi-b.dtb", "arm1176"),
     // The number of the B+ in the other table.
@@ -61,6 +61,24 @@ const PIS: [Pi; 14] = [
     pi("cm1", "unknown-bcm2835-rpi-cm", 0, "0x11", "Compute Module", "bcm2835-rpi-cm.dtb", "arm1176"),
 ];
 
+/// A board of others: name, model that it must ask DHCP for, what its U-Boot says of it.
+type Other = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const OTHERS: [Other; 1] = [
+    // U-Boot v2025.04, include/configs/sunxi-common.h (FDTFILE), configs/pine64_plus_defconfig, board/sunxi/Kconfig.
+    (
+        "pine64-plus",
+        "unknown-sun50i-a64-pine64-plus",
+        &[
+            ("board", "sunxi"),
+            ("vendor", ""),
+            ("soc", "sunxi"),
+            ("cpu", "armv8"),
+            ("fdtfile", "allwinner/sun50i-a64-pine64-plus.dtb"),
+        ],
+    ),
+];
+
 const fn pi(
     name: &'static str,
     model: &'static str,
@@ -74,19 +92,27 @@ const fn pi(
 }
 
 impl Pi {
-    /// The first stage, behind what makes this U-Boot say what that of the board says.
-    fn script(&self) -> String {
+    fn environment(&self) -> Vec<(&'static str, String)> {
         // `DTB_DIR` in rpi.c: Linux has the device trees of 64-bit boards in a directory.
         let directory = if self.cpu == "armv8" { "broadcom/" } else { "" };
-        let Self { scheme, rev, board_name, dtb, cpu, .. } = self;
         // Kconfig of mach-bcm283x: SYS_BOARD, SYS_VENDOR, SYS_SOC.
-        format!(
-            "setenv board rpi\nsetenv vendor raspberrypi\nsetenv soc bcm283x\nsetenv cpu {cpu}\n\
-             setenv board_name \"{board_name}\"\nsetenv board_rev_scheme {scheme}\nsetenv board_rev {rev}\n\
-             setenv fdtfile {directory}{dtb}\n{}",
-            uboot::first_stage()
-        )
+        vec![
+            ("board", "rpi".to_owned()),
+            ("vendor", "raspberrypi".to_owned()),
+            ("soc", "bcm283x".to_owned()),
+            ("cpu", self.cpu.to_owned()),
+            ("board_name", self.board_name.to_owned()),
+            ("board_rev_scheme", self.scheme.to_string()),
+            ("board_rev", self.rev.to_owned()),
+            ("fdtfile", format!("{directory}{}", self.dtb)),
+        ]
     }
+}
+
+/// The first stage, behind what makes this U-Boot say what that of the board says.
+fn script(environment: &[(&str, String)]) -> String {
+    let lines: String = environment.iter().map(|(name, value)| format!("setenv {name} \"{value}\"\n")).collect();
+    lines + &uboot::first_stage()
 }
 
 /// A machine to come, and what it must ask for.
@@ -99,12 +125,17 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     // Only their coming is looked at: their images are nowhere.
     stage.start_daemon(&format!("{}/walt/nowhere:1", Registry::HOST), "")?;
     let mut candidates = Vec::new();
-    for pi in &PIS {
-        let card = stage.lab.state().join(format!("{}.img", pi.name));
-        let files = [File { path: uboot::SCRIPT_NAME.to_owned(), content: uboot::script_image(&pi.script()) }];
+    let pis = PIS.iter().map(|pi| (pi.name, pi.model, pi.environment()));
+    let others = OTHERS.iter().map(|(name, model, environment)| {
+        (*name, *model, environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+    });
+    for (name, model, environment) in pis.chain(others) {
+        let card = stage.lab.state().join(format!("{name}.img"));
+        let content = uboot::script_image(&script(&environment));
+        let files = [File { path: uboot::SCRIPT_NAME.to_owned(), content }];
         fs::write(&card, disk::image(&files, b"WALT       ", &[])?)
             .with_context(|| format!("cannot write {card:?}"))?;
-        candidates.push((pi.name, pi.model, Width::Bits64, card));
+        candidates.push((name, model, Width::Bits64, card));
     }
     for (model, width) in [("qemu-arm", Width::Bits32), ("qemu-arm-64", Width::Bits64)] {
         candidates.push((model, model, width, qemu_arm::card(stage, model)?));
