@@ -36,7 +36,7 @@ struct Pi {
     cpu: &'static str,
 }
 
-/// U-Boot v2025.04, board/raspberrypi/rpi/rpi.c: `rpi_models_new_scheme` and `rpi_models_old_scheme` have `board_name`,
+/// U-Boot, board/raspberrypi/rpi/rpi.c: `rpi_models_new_scheme` and `rpi_models_old_scheme` have `board_name`,
 /// `fdtfile`, and, by their index, `board_rev`; `set_board_info` has the form of the numbers. `cpu` is CONFIG_SYS_CPU of
 /// the build for that board.
 const PIS: [Pi; 14] = [
@@ -54,7 +54,7 @@ const PIS: [Pi; 14] = [
     pi("rpi-4-b", "rpi-4-b", 1, "0x11", "4 Model B", "bcm2711-rpi-4-b.dtb", "armv8"),
     pi("rpi-400", "rpi-400", 1, "0x13", "400", "bcm2711-rpi-400.dtb", "armv8"),
     pi("rpi-5-b", "rpi-5-b", 1, "0x17", "5 Model B", "bcm2712-rpi-5-b.dtb", "armv8"),
-    // As a U-Boot says that is older than the board: v2023.01 has no 0x17.
+    // As a U-Boot says that is older than the board: that of Debian 12 (2023.01) has no 0x17.
     pi("rpi-5-b-old", "rpi-5-b", 1, "0x17", "Unknown model", "bcm283x-rpi-other.dtb", "armv8"),
     // Boards that we do not know, one of them with the number of the 4 B in the other table.
     pi("cm4", "unknown-bcm2711-rpi-cm4", 1, "0x14", "Compute Module 4", "bcm2711-rpi-cm4.dtb", "armv8"),
@@ -65,7 +65,7 @@ const PIS: [Pi; 14] = [
 type Other = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 const OTHERS: [Other; 1] = [
-    // U-Boot v2025.04, include/configs/sunxi-common.h (FDTFILE), configs/pine64_plus_defconfig, board/sunxi/Kconfig.
+    // U-Boot, include/configs/sunxi-common.h (FDTFILE), configs/pine64_plus_defconfig, arch/arm/mach-sunxi/Kconfig.
     (
         "pine64-plus",
         "unknown-sun50i-a64-pine64-plus",
