@@ -15,7 +15,10 @@ mod pc_tiny_busybox_init;
 mod pc_two_nodes;
 mod pc_uefi;
 mod pc_uefi_http;
+mod pc_usb;
 mod qemu_arm;
+mod rpi_3_b_sdcard;
+mod rpi_models;
 mod rpi_native_netboot;
 mod stage;
 
@@ -25,6 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use testbed::lab::{Entered, enter};
 
+use crate::firmware;
 use crate::image::{self, Recipe};
 use crate::programs::{self, Profile};
 use stage::Stage;
@@ -63,6 +67,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: pc_uefi::run,
     },
     Scenario {
+        name: "pc-usb",
+        what: "PCs that cannot boot over the network: a stick, by BIOS and by UEFI",
+        images: TINY_PC,
+        run: pc_usb::run,
+    },
+    Scenario {
         name: "pc-server-gone",
         what: "the server stays away: the watchdog reboots the node after its grace time",
         images: TINY_PC,
@@ -80,6 +90,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "the first pull takes long: the node reboots until its image is there",
         images: TINY_PC,
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: "rpi-models",
+        what: "the first stage, in real U-Boot with the environment of each board, asks DHCP for that model",
+        images: &[],
+        run: rpi_models::run,
+    },
+    Scenario {
+        name: rpi_3_b_sdcard::NAME,
+        what: "the card of a Raspberry Pi in a 3 B with its real U-Boot, which has no network: known, reset, again",
+        images: &[],
+        run: rpi_3_b_sdcard::run,
     },
     Scenario {
         name: "multi-arch",
@@ -153,7 +175,11 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
     let programs = programs::build(Profile::Test)?;
     let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
     let images = scenario.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
-    // Its kernel takes minutes, once, and a way to Debian's packages, which the lab has not.
+    // What a lab has no way to: Debian's packages.
+    if name == rpi_3_b_sdcard::NAME {
+        firmware::tree()?;
+    }
+    // Its kernel takes minutes, once.
     if name == kernel_nfsroot::NAME {
         images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;
     }

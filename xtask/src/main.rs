@@ -6,6 +6,7 @@ mod check;
 mod debian;
 mod demo;
 mod e2e;
+mod firmware;
 mod fuzz;
 mod image;
 mod kernel;

@@ -35,7 +35,17 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Image(ImageCommand),
     /// SD cards and USB sticks that nodes start from
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+No server is asked, and nobody needs to be root.
+
+Examples:
+  walt media sd --out rpi.img --firmware firmware/   # one card for every Raspberry Pi
+  walt media sd --out card.img --board qemu-arm-64
+  walt media usb --out usb.img                       # PCs, BIOS and UEFI
+  walt media sd --help                               # where firmware comes from"
+    )]
     Media(MediaCommand),
     /// What the server has done since it was started
     #[command(after_help = "\
@@ -215,15 +225,16 @@ Examples:
 pub(crate) enum MediaCommand {
     /// Write the SD card of a board, as an image for `dd` or as a directory
     #[command(after_help = "\
-One card serves every Raspberry Pi. Their firmware and U-Boot are not part of WalT: the card gets them from --firmware,
-which is a root directory below which Debian's packages raspi-firmware, u-boot-rpi and linux-image-* are installed or
-unpacked, or a directory that has the files by their names on the card.
+One card serves every Raspberry Pi. Their firmware and U-Boot are not part of WalT: the card gets them from \
+--firmware, which is a root directory below which Debian's packages raspi-firmware, u-boot-rpi and linux-image-* are \
+installed or unpacked, or a directory that has the files by their names on the card. What is missing is said, with the \
+commands that bring it.
 
 Examples:
   walt media sd --out rpi.img --firmware firmware/
   walt media sd --out rpi.img --firmware firmware/ --json | jq '.left_out'
   dd if=rpi.img of=/dev/sdX bs=4M conv=fsync status=progress
-  walt media sd --out-dir rpi-firmware/ --firmware firmware/   # the same files, for boards that boot over the network
+  walt media sd --out-dir rpi-firmware/ --firmware firmware/   # for boards that need no card
   walt media sd --out card.img --board qemu-arm-64")]
     Sd {
         #[command(flatten)]
@@ -240,7 +251,7 @@ Examples:
     },
     /// Write a USB stick for PCs that can not boot over the network by themselves (BIOS and UEFI)
     #[command(after_help = "\
-iPXE, SYSLINUX and GRUB are not part of WalT: on Debian, `apt install ipxe syslinux syslinux-common mtools
+iPXE, SYSLINUX and GRUB are not part of WalT: on Debian, `apt install ipxe syslinux syslinux-common mtools \
 grub-efi-amd64-bin` brings them.
 
 Examples:
