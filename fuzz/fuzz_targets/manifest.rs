@@ -54,7 +54,7 @@ fuzz_target!(|data: &[u8]| {
 fn document(json: &[u8], content_type: Option<&str>) {
     let Ok(Document::Index(entries)) = Document::parse(json, content_type) else { return };
     for platform in [Platform::amd64(), Platform::linux("arm", Some("v6")), Platform::linux("arm64", None)] {
-        if let Some(entry) = choose(&entries, &platform) {
+        if let Some(entry) = choose(&entries, std::slice::from_ref(&platform)) {
             assert!(entry.platform.as_ref().is_none_or(|offered| platform.rank(offered).is_some()));
         }
     }

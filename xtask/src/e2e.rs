@@ -3,6 +3,7 @@
 mod image_tree;
 mod in_node;
 mod kernel_nfsroot;
+mod multi_arch;
 mod pc_bios;
 mod pc_dnsmasq;
 mod pc_image_arrives_late;
@@ -41,7 +42,7 @@ const TINY_PC: &[Recipe] = &[Recipe::TinyPc];
 const DEBIAN_PC: &[Recipe] = &[Recipe::DebianPc];
 
 /// All of them, the longest first: two run at a time, and the last to start should be short.
-pub(crate) const SCENARIOS: [Scenario; 16] = [
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "qemu-arm-64",
         what: "Debian with systemd on a 64-bit ARM board: card, U-Boot, both scripts, the rest as pc-bios",
@@ -79,6 +80,12 @@ pub(crate) const SCENARIOS: [Scenario; 16] = [
         what: "the first pull takes long: the node reboots until its image is there",
         images: TINY_PC,
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: "multi-arch",
+        what: "one image of three architectures: a PC, a 64-bit and a 32-bit board boot the same reference",
+        images: multi_arch::IMAGES,
+        run: multi_arch::run,
     },
     Scenario {
         name: "rpi-native-netboot",
@@ -132,7 +139,7 @@ pub(crate) const SCENARIOS: [Scenario; 16] = [
 
 /// Prints the names.
 pub(crate) fn list() {
-    for scenario in &SCENARIOS {
+    for scenario in SCENARIOS {
         println!("{:24} {}", scenario.name, scenario.what);
     }
 }

@@ -34,6 +34,11 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    /// What the image runs on, as an OCI index says it.
+    pub(crate) fn platform(&self) -> serde_json::Value {
+        oci::platform(self.architecture)
+    }
+
     /// Unpacks the image into a directory, as one would who serves it with other tools.
     pub(crate) fn unpack(&self, tree: &Path) -> Result<()> {
         fs::create_dir_all(tree)?;

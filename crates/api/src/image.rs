@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An image that has a name on the server.
+/// What has a name on the server: an image, or one of its variants for several platforms, each an entry of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Image {
@@ -16,9 +16,9 @@ pub struct Image {
     /// Models it declares (label `walt.node.models`).
     #[serde(default)]
     pub models: Vec<String>,
-    /// Processor architecture, as OCI names it (`amd64`, `arm64`, …).
+    /// What its programs run on, as OCI names it (`linux/amd64`, `linux/arm/v7`, …); absent until it has arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub architecture: Option<String>,
+    pub platform: Option<String>,
     /// When it was built (RFC 3339), as its configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,

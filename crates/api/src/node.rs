@@ -17,6 +17,9 @@ pub struct Node {
     /// Model, such as `pc-x86-64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What the first stage of its boot calls its board, if that is none that we know a model for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
     /// Full name of the image that it is to boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -46,6 +49,8 @@ pub struct Node {
 pub enum NodeKind {
     /// Said `walt.node.<model>` to DHCP.
     Node,
+    /// Said `walt.node.unknown-<board>`: it runs our first stage, which knows no model for it.
+    Unsupported,
     /// Did not.
     Unknown,
 }

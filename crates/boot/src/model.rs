@@ -210,7 +210,7 @@ impl Model {
 }
 
 /// Instruction set of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Architecture {
     /// 64-bit PC.
     X86_64,
@@ -225,6 +225,35 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// All of them, in the order in which they are preferred where nothing else decides.
+    pub const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::Aarch64, Self::Armv7, Self::Armv6];
+
+    /// The architecture that people call so: as `uname -m` has it, or as OCI platforms do (`arm64`, `arm/v7`,
+    /// `linux/arm/v7`).
+    pub fn by_name(name: &str) -> Option<Self> {
+        if let Some(known) = Self::ALL.into_iter().find(|architecture| architecture.to_string() == name) {
+            return Some(known);
+        }
+        let platform = name.strip_prefix("linux/").unwrap_or(name);
+        match platform.split_once('/') {
+            Some((_, "")) => None,
+            Some((architecture, variant)) => Self::of_oci_platform(architecture, Some(variant)),
+            None => Self::of_oci_platform(platform, None),
+        }
+    }
+
+    /// Architectures whose agent runs beside programs of this one, the best first.
+    pub fn agents(self) -> &'static [Self] {
+        match self {
+            Self::X86_64 => &[Self::X86_64],
+            Self::X86 => &[Self::X86],
+            Self::Armv6 => &[Self::Armv6],
+            // A processor that runs v7 runs v6 (Arm Architecture Reference Manual, ARMv7-A, "Architecture versions").
+            Self::Armv7 => &[Self::Armv7, Self::Armv6],
+            Self::Aarch64 => &[Self::Aarch64],
+        }
+    }
+
     /// `architecture` and `variant` of an OCI platform (OCI image index specification, and the table
     /// of Go's `GOARCH`, which it refers to).
     pub fn oci_platform(self) -> (&'static str, Option<&'static str>) {
@@ -311,6 +340,18 @@ mod tests {
                 let (name, variant) = architecture.oci_platform();
                 assert_eq!(Architecture::of_oci_platform(name, variant), Some(architecture));
             }
+        }
+        for architecture in Architecture::ALL {
+            let (name, variant) = architecture.oci_platform();
+            assert_eq!(Architecture::of_oci_platform(name, variant), Some(architecture));
+            assert_eq!(Architecture::by_name(&architecture.to_string()), Some(architecture));
+            assert_eq!(architecture.agents().first(), Some(&architecture));
+        }
+        for (name, expected) in [("arm64", "aarch64"), ("arm/v6", "armv6l"), ("linux/arm", "armv7l"), ("386", "i686")] {
+            assert_eq!(Architecture::by_name(name).map(|a| a.to_string()).as_deref(), Some(expected));
+        }
+        for name in ["", "linux/", "arm/", "arm/v5", "riscv64", "linux/linux/arm"] {
+            assert_eq!(Architecture::by_name(name), None, "{name}");
         }
         assert_eq!(Architecture::of_oci_platform("arm64", None), Some(Architecture::Aarch64));
         assert_eq!(Architecture::of_oci_platform("arm", Some("v5")), None);

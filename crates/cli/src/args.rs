@@ -135,10 +135,14 @@ Examples:
     #[command(after_help = "\
 Examples:
   walt image clone waltplatform/pc-x86-64-default
-  walt image clone localhost:5000/debian-walt:12")]
+  walt image clone localhost:5000/debian-walt:12
+  walt image clone --platform linux/arm64 localhost:5000/debian-walt:12")]
     Clone {
         /// `[registry/]repository[:tag]`
         image: String,
+        /// The variant for this platform, such as `linux/arm64`; else those that are there or that nodes want
+        #[arg(long)]
+        platform: Option<String>,
     },
     /// Take images from an archive (what `docker save` or `skopeo copy ... oci-archive:` writes)
     #[command(after_help = "\
@@ -157,7 +161,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   walt image export debian-walt:12 debian.tar
-  walt image export --format docker debian-walt:12 - | docker load")]
+  walt image export --format docker debian-walt:12 - | docker load
+  walt image export --platform linux/arm64 debian-walt:12 debian-arm64.tar")]
     Export {
         /// Name of an image on the server
         image: String,
@@ -166,6 +171,9 @@ Examples:
         /// Format of the archive
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+        /// The variant for this platform alone, such as `linux/arm64`
+        #[arg(long)]
+        platform: Option<String>,
     },
     /// List a directory of an image
     #[command(after_help = "\

@@ -16,12 +16,15 @@ use crate::{progress, table};
 pub(crate) fn run(client: &Client, command: ImageCommand) -> Result<(), Error> {
     match command {
         ImageCommand::Show { json } => show(client, json),
-        ImageCommand::Clone { image } => {
-            let body = client.send("POST", &target(&["v1", "images", "clone"], &[("image", &image)]), Sent::Nothing)?;
+        ImageCommand::Clone { image, platform } => {
+            let query = with_platform(vec![("image", image.as_str())], platform.as_deref());
+            let body = client.send("POST", &target(&["v1", "images", "clone"], &query), Sent::Nothing)?;
             say(progress::follow(body)?)
         }
         ImageCommand::Import { file, name } => import(client, &file, name.as_deref()),
-        ImageCommand::Export { image, file, format } => export(client, &image, &file, format),
+        ImageCommand::Export { image, file, format, platform } => {
+            export(client, &image, &file, format, platform.as_deref())
+        }
         ImageCommand::Ls { image, path, json } => ls(client, &image, &path, json),
         ImageCommand::Cat { image, path } => {
             let query = [("image", image.as_str()), ("path", path.as_str())];
@@ -49,6 +52,7 @@ fn show(client: &Client, json: bool) -> Result<(), Error> {
         .map(|image| {
             [
                 familiar(&image.name),
+                image.platform.as_deref().map_or("-", |text| text.strip_prefix("linux/").unwrap_or(text)).to_owned(),
                 state(&image.state),
                 report::bytes(image.size),
                 image.models.join(","),
@@ -57,7 +61,7 @@ fn show(client: &Client, json: bool) -> Result<(), Error> {
             ]
         })
         .collect();
-    table::print(["image", "state", "size", "models", "built", "nodes"], &rows)
+    table::print(["image", "platform", "state", "size", "models", "built", "nodes"], &rows)
 }
 
 fn state(state: &ImageState) -> String {
@@ -83,12 +87,17 @@ fn import(client: &Client, file: &Path, name: Option<&str>) -> Result<(), Error>
     say(progress::follow(body)?)
 }
 
-fn export(client: &Client, image: &str, file: &Path, format: Format) -> Result<(), Error> {
+fn with_platform<'a>(mut query: Vec<(&'a str, &'a str)>, platform: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
+    query.extend(platform.map(|platform| ("platform", platform)));
+    query
+}
+
+fn export(client: &Client, image: &str, file: &Path, format: Format, platform: Option<&str>) -> Result<(), Error> {
     let format = match ImageFormat::from(format) {
         ImageFormat::Oci => "oci",
         ImageFormat::Docker => "docker",
     };
-    let query = [("image", image), ("format", format)];
+    let query = with_platform(vec![("image", image), ("format", format)], platform);
     let body = client.send("GET", &target(&["v1", "images", "export"], &query), Sent::Nothing)?;
     if file == Path::new("-") {
         return copy(body, &mut io::stdout().lock(), "standard output").map(drop);

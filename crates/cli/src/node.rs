@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Error;
-use api::{BootRequest, Node, NodeState, Rebooted, Registration};
+use api::{BootRequest, Node, NodeKind, NodeState, Rebooted, Registration};
 
 use crate::args::NodeCommand;
 use crate::http::{self, Client, Sent, target};
@@ -43,10 +43,10 @@ fn show(client: &Client, all: bool, json: bool) -> Result<(), Error> {
                 node.name.clone(),
                 node.mac.clone(),
                 node.ip.clone(),
-                node.model.clone().unwrap_or_else(|| "-".into()),
+                model(node).unwrap_or_else(|| "-".into()),
                 state(node),
                 node.image.as_deref().map_or_else(|| "-".into(), familiar),
-                registration(&node.registration),
+                registration(node),
             ]
         })
         .collect();
@@ -63,10 +63,10 @@ fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Error> {
         ("name", node.name.clone()),
         ("mac", node.mac.clone()),
         ("ip", node.ip.clone()),
-        ("model", node.model.clone().unwrap_or_else(none)),
+        ("model", model(&node).unwrap_or_else(none)),
         ("state", state(&node)),
         ("image", node.image.clone().unwrap_or_else(none)),
-        ("registration", registration(&node.registration)),
+        ("registration", registration(&node)),
         ("served", node.image_id.clone().unwrap_or_else(none)),
         ("mounted", if node.mounted.is_empty() { none() } else { node.mounted.join(" ") }),
         ("first seen", ago(node.first_seen)),
@@ -108,8 +108,16 @@ fn state(node: &Node) -> String {
     }
 }
 
-fn registration(registration: &Registration) -> String {
-    match registration {
+/// The model, or what the board is called that is none.
+fn model(node: &Node) -> Option<String> {
+    node.model.clone().or_else(|| Some(format!("unknown-{}", node.board.as_ref()?)))
+}
+
+fn registration(node: &Node) -> String {
+    match &node.registration {
+        Registration::NotANode if node.kind == NodeKind::Unsupported => {
+            "unsupported: no model is known for this board, and docs/adding-a-board.md says how to add one".into()
+        }
         Registration::NotANode => "-".into(),
         Registration::Ready => "ready".into(),
         Registration::Preparing => "image is being prepared".into(),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use walt_image::mount::Mounts;
-use walt_image::server_layer::{HostKeys, Ports, ServerFiles, ServerKey, prepare};
+use walt_image::server_layer::{Base, HostKeys, Ports, ServerFiles, ServerKey, prepare};
 use walt_image::{LayerFiles, Platform, Reference, RegistrySettings, Store};
 
 type Error = Box<dyn std::error::Error>;
@@ -33,8 +33,10 @@ async fn main() -> Result<(), Error> {
     let image = store.pull(&reference, &platform, &settings, |_| ()).await?;
     let pulled = Instant::now();
     let info = store.info(&image)?;
-    let layers: Vec<_> = info.layers.iter().map(|(layer, _)| *layer).collect();
-    let view = prepare(&LayerFiles::new(store.layers_dir()), &store.images_dir(), &image, &layers, &files)?;
+    let layers = LayerFiles::new(store.layers_dir());
+    let base = Base::new(&layers, info.layers.iter().map(|(layer, _)| *layer));
+    let platform = store.platform(&image, &base)?;
+    let view = prepare(&store.images_dir(), &image, &base, &files)?;
     let prepared = Instant::now();
     let mounts = Mounts::new(store.images_dir());
     mounts.mount(&view)?;
@@ -45,6 +47,7 @@ async fn main() -> Result<(), Error> {
         "{}",
         serde_json::json!({
             "image": image.to_string(),
+            "platform": platform.to_string(),
             "layers": info.layers.len(),
             "inodes": view.inode_count(),
             "uncompressed_mb": size,

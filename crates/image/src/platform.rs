@@ -1,6 +1,7 @@
 //! Which of a multi-architecture image's variants a machine runs.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// What an image is built for, in the words of the OCI image index (GOOS, GOARCH and variant).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,6 +68,26 @@ impl fmt::Display for Platform {
     }
 }
 
+/// Text that is no `os/architecture[/variant]`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no platform such as linux/arm/v7")]
+pub struct ParsePlatformError(String);
+
+impl FromStr for Platform {
+    type Err = ParsePlatformError;
+
+    fn from_str(text: &str) -> Result<Platform, ParsePlatformError> {
+        let bad = || ParsePlatformError(text.chars().take(100).collect());
+        let mut parts = text.split('/');
+        let mut part = || parts.next().filter(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+        let (os, architecture) = part().zip(part()).ok_or_else(bad)?;
+        let platform =
+            Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant: part().map(str::to_owned) };
+        // Whatever was not taken makes the difference.
+        if platform.to_string() == text { Ok(platform) } else { Err(bad()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +114,16 @@ mod tests {
             assert_eq!(machine.rank(image).is_some(), runs, "{image} on {machine}");
         }
         assert!(v7.rank(&v7) > v7.rank(&v6));
+    }
+
+    #[test]
+    fn is_read_as_it_is_written() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/amd64"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for text in ["", "linux", "linux/", "/amd64", "linux/arm/", "linux/arm/v7/x", "linux/a b", "linux/arm/v7 "] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
     }
 
     #[test]

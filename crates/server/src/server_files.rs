@@ -21,10 +21,31 @@ pub struct ServerIdentity {
 
 /// The agent of an architecture can not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("can not read the agent {path}: {cause}; `agent_dir` in the configuration says where it is looked for")]
-pub struct AgentError {
-    path: PathBuf,
-    cause: io::Error,
+pub enum AgentError {
+    /// There is none.
+    #[error(
+        "it is built for {architecture}, and there is no agent for that: {} {}. `./x agents` in WalT's sources builds \
+         them, `agent_dir` in the configuration says where they are",
+        list(paths), if paths.len() == 1 { "does not exist" } else { "do not exist" }
+    )]
+    Missing {
+        /// What the image is built for.
+        architecture: boot::Architecture,
+        /// Where it was looked for.
+        paths: Vec<PathBuf>,
+    },
+    /// It can not be read.
+    #[error("can not read the agent {}: {cause}", path.display())]
+    Read {
+        /// Its file.
+        path: PathBuf,
+        /// Reason.
+        cause: io::Error,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 /// What is told to nodes of the server and its network.
@@ -65,12 +86,10 @@ impl ServerIdentity {
     /// The server's files for an image of this architecture. Reads the agent: blocks on the disk.
     ///
     /// # Errors
-    /// There is no agent for it.
+    /// There is no agent for it, or it can not be read.
     pub fn files(&self, architecture: boot::Architecture) -> Result<ServerFiles, AgentError> {
-        let path = self.agent_dir.join(architecture.to_string()).join("walt-node");
-        let agent = std::fs::read(&path).map_err(|cause| AgentError { path, cause })?;
         Ok(ServerFiles {
-            agent,
+            agent: self.agent(architecture)?,
             server_ip: self.server_ip,
             server_mac: self.server_mac,
             ports: Ports::default(),
@@ -81,6 +100,20 @@ impl ServerIdentity {
             domain: self.domain.clone(),
             time_zone: self.time_zone.clone(),
         })
+    }
+
+    /// The best of the agents that run in an image of this architecture.
+    fn agent(&self, architecture: boot::Architecture) -> Result<Vec<u8>, AgentError> {
+        let mut paths = Vec::new();
+        for agent in architecture.agents() {
+            let path = self.agent_dir.join(agent.to_string()).join("walt-node");
+            match std::fs::read(&path) {
+                Ok(agent) => return Ok(agent),
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => paths.push(path),
+                Err(cause) => return Err(AgentError::Read { path, cause }),
+            }
+        }
+        Err(AgentError::Missing { architecture, paths })
     }
 }
 
@@ -117,13 +150,35 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_agent_is_named_with_the_setting_to_change() {
-        let keys = tempfile::tempdir().unwrap();
+    fn the_best_agent_is_taken_and_a_missing_one_is_named_with_what_to_do() {
+        use boot::Architecture::{Armv6, Armv7, X86_64};
+        let (keys, agents) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let network =
             Network { server_ip: [10, 0, 0, 1].into(), server_mac: [2; 6], name_servers: Vec::new(), domain: None };
-        let identity = ServerIdentity::gather(keys.path(), "/nonexistent".into(), network).unwrap();
-        let error = identity.files(boot::Architecture::X86_64).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/x86_64/walt-node") && error.contains("agent_dir"), "{error}");
+        let identity = ServerIdentity::gather(keys.path(), agents.path().to_owned(), network).unwrap();
         assert_eq!(identity.name_servers, [Ipv4Addr::new(10, 0, 0, 1)]);
+        let agent = |architecture: boot::Architecture| identity.files(architecture).map(|files| files.agent);
+        let install = |architecture: boot::Architecture| {
+            let dir = agents.path().join(architecture.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join("walt-node"), architecture.to_string()).unwrap();
+        };
+        for (architecture, path) in
+            [(X86_64, "x86_64/walt-node"), (Armv7, "armv7l/walt-node"), (Armv7, "armv6l/walt-node")]
+        {
+            let error = agent(architecture).unwrap_err().to_string();
+            for word in [architecture.to_string().as_str(), path, "./x agents", "agent_dir"] {
+                assert!(error.contains(word), "{word}: {error}");
+            }
+        }
+        install(Armv6);
+        assert_eq!(agent(Armv7).unwrap(), b"armv6l", "what runs on v6 runs on v7");
+        install(Armv7);
+        assert_eq!((agent(Armv7).unwrap(), agent(Armv6).unwrap()), (b"armv7l".to_vec(), b"armv6l".to_vec()));
+        std::fs::remove_dir_all(agents.path().join("armv6l")).unwrap();
+        assert!(agent(Armv6).is_err(), "what runs on v7 alone does not run on v6");
+        assert!(agent(X86_64).is_err());
+        std::fs::create_dir_all(agents.path().join("x86_64/walt-node")).unwrap();
+        assert!(matches!(agent(X86_64).unwrap_err(), AgentError::Read { .. }));
     }
 }

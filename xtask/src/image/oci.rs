@@ -101,11 +101,7 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
         fs::write(blobs.join(&digest), &bytes)?;
         Ok(json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()}))
     };
-    let (architecture, variant) = description.architecture.oci_platform();
-    let mut platform = json!({"architecture": architecture, "os": "linux"});
-    if let Some(variant) = variant {
-        platform["variant"] = json!(variant);
-    }
+    let platform = platform(description.architecture);
     let mut configuration = json!({
         "created": "2023-11-14T22:13:20Z",
         "config": {
@@ -154,6 +150,16 @@ pub(super) fn write_archive(description: &Description<'_>, layers: &[Layer], arc
         .args(["blobs", "index.json", "oci-layout"]))?;
     fs::remove_dir_all(&work)?;
     fs::rename(&partial, archive).with_context(|| format!("cannot rename {partial:?}"))
+}
+
+/// Linux on this architecture, as OCI's documents say it.
+pub(super) fn platform(architecture: Architecture) -> serde_json::Value {
+    let (name, variant) = architecture.oci_platform();
+    let mut platform = json!({"architecture": name, "os": "linux"});
+    if let Some(variant) = variant {
+        platform["variant"] = json!(variant);
+    }
+    platform
 }
 
 /// Lower-case hex of the SHA-256 of a file's content.

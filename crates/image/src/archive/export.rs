@@ -1,14 +1,16 @@
 //! From the store into an archive.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::DiffId;
 use crate::config::ImageInfo;
 use crate::digest::{Digest, ImageDigest};
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{InfoError, Store};
 
@@ -51,26 +53,54 @@ impl Store {
         out: impl Write,
     ) -> Result<(), ExportError> {
         let _hold = self.hold_blocking();
-        let info = self.info(image)?;
-        let config_path = self.config_path(image);
-        let config = fs::read(&config_path).map_err(|source| ExportError::Read { path: config_path, source })?;
-        let mut archive = Archive { store: self, out };
+        let image = self.exported(image)?;
+        let mut archive = Archive { store: self, out, written: HashSet::new() };
         match format {
-            Format::DockerArchive => archive.docker(&info, name, &config),
-            Format::OciArchive => archive.oci(&info, name, &config),
+            Format::DockerArchive => archive.docker(&image, name),
+            Format::OciArchive => archive.oci(&image, name),
         }?;
-        // POSIX pax(1), "ustar Interchange Format": two records of zeros end an archive.
-        archive.out.write_all(&[0; 1024]).and_then(|()| archive.out.flush()).map_err(ExportError::Write)
+        archive.end()
     }
+
+    /// Writes images of several platforms as one OCI archive, under one name. Blocks.
+    pub fn export_index(
+        &self,
+        images: &[(ImageDigest, Platform)],
+        name: Option<&Reference>,
+        out: impl Write,
+    ) -> Result<(), ExportError> {
+        let _hold = self.hold_blocking();
+        let images = images.iter().map(|(image, platform)| Ok((self.exported(image)?, platform)));
+        let images = images.collect::<Result<Vec<_>, ExportError>>()?;
+        let mut archive = Archive { store: self, out, written: HashSet::new() };
+        archive.oci_index(&images, name)?;
+        archive.end()
+    }
+
+    fn exported(&self, image: &ImageDigest) -> Result<Exported, ExportError> {
+        let info = self.info(image)?;
+        let path = self.config_path(image);
+        let config = fs::read(&path).map_err(|source| ExportError::Read { path, source })?;
+        Ok(Exported { info, config })
+    }
+}
+
+/// An image on its way out, and its configuration as it came.
+struct Exported {
+    info: ImageInfo,
+    config: Vec<u8>,
 }
 
 struct Archive<'a, W> {
     store: &'a Store,
     out: W,
+    /// Blobs and layers that are in it: each is written once.
+    written: HashSet<String>,
 }
 
 impl<W: Write> Archive<'_, W> {
-    fn docker(&mut self, info: &ImageInfo, name: Option<&Reference>, config: &[u8]) -> Result<(), ExportError> {
+    fn docker(&mut self, image: &Exported, name: Option<&Reference>) -> Result<(), ExportError> {
+        let Exported { info, config } = image;
         let config_name = format!("{}.json", info.digest.hex());
         let layer_name = |id: &DiffId| format!("{}.tar", id.hex());
         let layers: Vec<String> = info.layers.iter().map(|(id, _)| layer_name(id)).collect();
@@ -86,51 +116,66 @@ impl<W: Write> Archive<'_, W> {
         self.layers(info, layer_name)
     }
 
-    fn oci(&mut self, info: &ImageInfo, name: Option<&Reference>, config: &[u8]) -> Result<(), ExportError> {
-        let blob = |digest: Digest| format!("blobs/sha256/{}", digest.hex());
-        let layers: Vec<_> = info
-            .layers
-            .iter()
-            .map(|(id, size)| {
-                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": id.to_string(), "size": size})
-            })
-            .collect();
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": info.digest.to_string(),
-                "size": config.len(),
-            },
-            "layers": layers,
-        })
-        .to_string();
-        let digest = Digest::of(manifest.as_bytes());
-        let mut entry = json!({"mediaType": media_type, "digest": digest.to_string(), "size": manifest.len()});
+    fn oci(&mut self, image: &Exported, name: Option<&Reference>) -> Result<(), ExportError> {
+        let manifest = manifest(image);
+        let mut entry = descriptor(MANIFEST, &manifest);
         if let Some(name) = name {
-            entry["annotations"] = json!({"org.opencontainers.image.ref.name": name.to_string()});
+            entry["annotations"] = json!({REF_NAME: name.to_string()});
         }
+        self.layout(&entry)?;
+        self.blob(&manifest)?;
+        self.blob(&image.config)?;
+        self.layers(&image.info, blob_name)
+    }
+
+    /// One index within the layout's own: to a reader of the archive it is one image of several platforms.
+    fn oci_index(&mut self, images: &[(Exported, &Platform)], name: Option<&Reference>) -> Result<(), ExportError> {
+        let manifests: Vec<_> = images.iter().map(|(image, _)| manifest(image)).collect();
+        let entries = manifests.iter().zip(images).map(|(manifest, (_, platform))| {
+            let mut entry = descriptor(MANIFEST, manifest);
+            entry["platform"] = json!({"os": platform.os, "architecture": platform.architecture});
+            if let Some(variant) = &platform.variant {
+                entry["platform"]["variant"] = json!(variant);
+            }
+            entry
+        });
+        let entries: Vec<_> = entries.collect();
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string().into_bytes();
+        let mut entry = descriptor(INDEX, &index);
+        if let Some(name) = name {
+            entry["annotations"] = json!({REF_NAME: name.to_string()});
+        }
+        self.layout(&entry)?;
+        self.blob(&index)?;
+        for ((image, _), manifest) in images.iter().zip(&manifests) {
+            self.blob(manifest)?;
+            self.blob(&image.config)?;
+            self.layers(&image.info, blob_name)?;
+        }
+        Ok(())
+    }
+
+    fn layout(&mut self, entry: &Value) -> Result<(), ExportError> {
         let index = json!({"schemaVersion": 2, "manifests": [entry]});
         self.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        self.file("index.json", index.to_string().as_bytes())?;
-        self.file(&blob(digest), manifest.as_bytes())?;
-        self.file(&blob(info.digest.0), config)?;
-        self.layers(info, |id| format!("blobs/sha256/{}", id.hex()))
+        self.file("index.json", index.to_string().as_bytes())
+    }
+
+    fn blob(&mut self, content: &[u8]) -> Result<(), ExportError> {
+        let name = format!("blobs/sha256/{}", Digest::of(content).hex());
+        if self.written.insert(name.clone()) { self.file(&name, content) } else { Ok(()) }
     }
 
     fn layers(&mut self, info: &ImageInfo, name: impl Fn(&DiffId) -> String) -> Result<(), ExportError> {
-        let mut written = Vec::new();
         for (id, size) in &info.layers {
-            if written.contains(id) {
+            let name = name(id);
+            if !self.written.insert(name.clone()) {
                 continue;
             }
-            written.push(*id);
             let path = self.store.layer_path(id);
             let read = |source| ExportError::Read { path: path.clone(), source };
             let mut file = File::open(&path).map_err(read)?;
-            self.header(&name(id), *size)?;
+            self.header(&name, *size)?;
             let copied = io::copy(&mut file, &mut self.out).map_err(ExportError::Write)?;
             if copied != *size {
                 return Err(read(io::ErrorKind::UnexpectedEof.into()));
@@ -146,6 +191,11 @@ impl<W: Write> Archive<'_, W> {
         self.pad(content.len() as u64)
     }
 
+    /// POSIX pax(1), "ustar Interchange Format": two records of zeros end an archive.
+    fn end(&mut self) -> Result<(), ExportError> {
+        self.out.write_all(&[0; 1024]).and_then(|()| self.out.flush()).map_err(ExportError::Write)
+    }
+
     fn header(&mut self, name: &str, size: u64) -> Result<(), ExportError> {
         self.out.write_all(&header(name, size)).map_err(ExportError::Write)
     }
@@ -154,6 +204,35 @@ impl<W: Write> Archive<'_, W> {
         let padding = (512 - size % 512) % 512;
         self.out.write_all(&[0; 512][..padding as usize]).map_err(ExportError::Write)
     }
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// OCI image spec, annotations.md: the name of an image in a layout.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+fn manifest(image: &Exported) -> Vec<u8> {
+    let layer = |(id, size): &(DiffId, u64)| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": id.to_string(), "size": size});
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": image.info.digest.to_string(),
+            "size": image.config.len(),
+        },
+        "layers": image.info.layers.iter().map(layer).collect::<Vec<_>>(),
+    });
+    manifest.to_string().into_bytes()
+}
+
+fn descriptor(media_type: &str, content: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": Digest::of(content).to_string(), "size": content.len()})
+}
+
+/// OCI image layout, "Blobs".
+fn blob_name(id: &DiffId) -> String {
+    format!("blobs/sha256/{}", id.hex())
 }
 
 /// POSIX pax(1), "ustar Interchange Format": owner root, mode 0644, time 0, so that all exports are the same.

@@ -220,6 +220,8 @@ impl Import<'_> {
                     .collect::<Result<Vec<_>, ImportError>>()?;
                 let shown = name.map_or_else(|| manifest.config.digest.to_string(), str::to_owned);
                 let (digest, platform) = self.image(&shown, &config, &layers)?;
+                // The index's word, where it has one: that is what it was chosen by.
+                let platform = entry.platform.clone().unwrap_or(platform);
                 imported.push(Imported { name: name.map(str::to_owned), digest, platform });
                 Ok(())
             }

@@ -173,16 +173,16 @@ fn is_layer(media_type: &str) -> bool {
     STEMS.iter().any(|s| media_type.strip_prefix(s).is_some_and(|ending| ENDINGS.contains(&ending)))
 }
 
-/// The entry of an index that suits `platform` best.
+/// The entry of an index that suits the first of `platforms` best, or else the second, and so on.
 ///
 /// An entry that does not say what it is for is taken only if no other one fits.
-pub fn choose<'a>(entries: &'a [IndexEntry], platform: &Platform) -> Option<&'a IndexEntry> {
-    let rank = |e: &IndexEntry| match &e.platform {
-        Some(offered) => platform.rank(offered).map(|r| r.saturating_add(1)),
-        None => Some(0),
+pub fn choose<'a>(entries: &'a [IndexEntry], platforms: &[Platform]) -> Option<&'a IndexEntry> {
+    let best = |platform: &Platform| {
+        let rank = |e: &IndexEntry| platform.rank(e.platform.as_ref()?);
+        // The first of equals, as the specification asks (image-index.md).
+        entries.iter().rev().filter_map(|e| rank(e).map(|r| (r, e))).max_by_key(|(r, _)| *r).map(|(_, e)| e)
     };
-    // The first of equals, as the specification asks (image-index.md).
-    entries.iter().rev().filter_map(|e| rank(e).map(|r| (r, e))).max_by_key(|(r, _)| *r).map(|(_, e)| e)
+    platforms.iter().find_map(best).or_else(|| entries.iter().find(|e| e.platform.is_none()))
 }
 
 fn shorten(text: &str) -> String {
@@ -299,11 +299,19 @@ mod tests {
             [entry("amd64", "", b"pc"), entry("arm", "v6", b"6"), entry("arm", "v7", b"7"), entry("arm64", "", b"8")];
         let json = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
         let Document::Index(entries) = Document::parse(json.as_bytes(), None).unwrap() else { panic!() };
-        let chosen = |p: Platform| choose(&entries, &p).map(|e| e.descriptor.digest);
+        let chosen = |p: Platform| choose(&entries, &[p]).map(|e| e.descriptor.digest);
         assert_eq!(chosen(Platform::amd64()), Some(Digest::of(b"pc")));
         assert_eq!(chosen(Platform::linux("arm", Some("v6"))), Some(Digest::of(b"6")));
         assert_eq!(chosen(Platform::linux("arm", Some("v7"))), Some(Digest::of(b"7")));
         assert_eq!(chosen(Platform::linux("arm64", None)), Some(Digest::of(b"8")));
         assert_eq!(chosen(Platform::linux("386", None)), None);
+        // Of several, the first that is offered.
+        let listed = |list: &[Platform]| choose(&entries, list).map(|e| e.descriptor.digest);
+        let [x86, v6, v7] =
+            [("386", None), ("arm", Some("v6")), ("arm", Some("v7"))].map(|(a, v)| Platform::linux(a, v));
+        assert_eq!(listed(&[x86.clone(), v7.clone(), Platform::amd64()]), Some(Digest::of(b"7")));
+        assert_eq!(listed(&[v6, v7]), Some(Digest::of(b"6")));
+        assert_eq!(listed(&[x86, Platform::linux("riscv64", None)]), None);
+        assert_eq!(listed(&[]), None);
     }
 }

@@ -13,7 +13,7 @@ mod substitute;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use image_spec::SpecError;
-pub use prepare::{PrepareError, prepare};
+pub use prepare::{Base, PrepareError, prepare};
 pub use render::{ServerLayerError, render};
 pub use ssh_format::KeyFormatError;
 pub use ssh_keys::{HostKeys, KeyError, ServerKey};

@@ -147,12 +147,12 @@ pub enum PullError {
         source: ConfigError,
     },
     /// The image is there, but not for this kind of machine.
-    #[error("{reference}: not available for {wanted}, only for {}", if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") })]
+    #[error("{reference}: not available for {}, only for {}", list(wanted), if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") })]
     NoSuchPlatform {
         /// The image's name.
         reference: String,
         /// What was asked for.
-        wanted: Platform,
+        wanted: Vec<Platform>,
         /// What there is.
         offered: Vec<String>,
     },
@@ -188,6 +188,10 @@ pub enum PullError {
         /// Cause.
         source: io::Error,
     },
+}
+
+fn list(platforms: &[Platform]) -> String {
+    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Why a layer cannot be used or stored.

@@ -59,6 +59,7 @@ impl Store {
         for (digest, path) in named_by_hex(&self.inner.root.join("configs"), ".json")? {
             if !keep_images.contains(&ImageDigest(digest)) {
                 remove(&path)?;
+                remove(&path.with_extension("platform"))?;
                 collected.images += 1;
             }
         }

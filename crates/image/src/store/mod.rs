@@ -5,6 +5,7 @@
 //! layers/<hex>            uncompressed tar, named by its diff_id without `sha256:`, read-only
 //! layers/<hex>.toc        what the tar holds, from the scan made while it was written
 //! configs/<hex>.json      image configuration, verbatim; written last: an image that has it is complete
+//! configs/<hex>.platform  what the image is really built for
 //! images/<image_id>/      index and mount of an image with the server's layer
 //! ```
 //!
@@ -18,6 +19,7 @@ mod holds;
 mod layer;
 mod limits;
 mod partial;
+mod platform;
 mod progress;
 mod pull;
 
@@ -34,7 +36,9 @@ pub use holds::Hold;
 pub(crate) use layer::Expected;
 pub use limits::Limits;
 pub(crate) use partial::Partial;
+pub use platform::PlatformError;
 pub use progress::PullProgress;
+pub use pull::{Pulled, Source};
 
 use crate::DiffId;
 use crate::config::{ImageConfig, ImageInfo};

@@ -13,7 +13,7 @@ use crate::config::{ConfigError, ImageConfig};
 use crate::digest::{Digest, ImageDigest};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::manifest::{Descriptor, Document, Manifest, choose};
+use crate::registry::manifest::{Descriptor, Document, IndexEntry, Manifest, choose};
 use crate::registry::{Client, FetchError, RegistrySettings};
 use crate::store::layer::Expected;
 use crate::store::{LayerError, PullError, PullProgress, Retry, Store};
@@ -27,12 +27,33 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Times that a layer is fetched if it arrives damaged: a bad cache or memory on the way may be better next time.
 const FETCHES: usize = 2;
 
+/// An image that is complete in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The image.
+    pub digest: ImageDigest,
+    /// How it was chosen.
+    pub source: Source,
+}
+
+/// What a name stood for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// One image, which is the same for every machine, whatever its configuration says of its platform (or an index
+    /// with one image alone).
+    Plain,
+    /// An index, with one image a platform.
+    Index {
+        /// What the index offers; empty if it can not be told what it offers to another machine, because an entry says
+        /// nothing of its platform or is an index itself.
+        offered: Vec<Platform>,
+        /// The platform of the entry that was taken, as the index has it, if it says so.
+        chosen: Option<Platform>,
+    },
+}
+
 impl Store {
-    /// Makes the image that `reference` names for `platform` complete in the store: fetches, verifies and stores
-    /// its configuration and those of its layers that are not there yet.
-    ///
-    /// Two pulls that share a layer fetch it once. Dropping the future ends the pull; layers that are complete by
-    /// then stay until the next garbage collection. Needs a tokio runtime with time and I/O.
+    /// As [`pull_best`](Self::pull_best), for one platform.
     pub async fn pull(
         &self,
         reference: &Reference,
@@ -40,10 +61,28 @@ impl Store {
         settings: &RegistrySettings,
         progress: impl Fn(PullProgress) + Send + Sync,
     ) -> Result<ImageDigest, PullError> {
+        Ok(self.pull_best(reference, std::slice::from_ref(platform), settings, progress).await?.digest)
+    }
+
+    /// Makes the image that `reference` names complete in the store: fetches, verifies and stores its configuration
+    /// and those of its layers that are not there yet.
+    ///
+    /// From an index, it is the image for the first of `platforms` that is offered. A plain manifest is taken whatever
+    /// its configuration says that it is built for: many say nothing useful, or lie.
+    ///
+    /// Two pulls that share a layer fetch it once. Dropping the future ends the pull; layers that are complete by
+    /// then stay until the next garbage collection. Needs a tokio runtime with time and I/O.
+    pub async fn pull_best(
+        &self,
+        reference: &Reference,
+        platforms: &[Platform],
+        settings: &RegistrySettings,
+        progress: impl Fn(PullProgress) + Send + Sync,
+    ) -> Result<Pulled, PullError> {
         let on_retry = |retry: Retry| progress(PullProgress::Retry(retry));
         let client = Client::new(reference, settings, &on_retry).map_err(|e| failed(reference, e))?;
         let pull = Pull { store: self, reference, settings, client, progress: &progress };
-        pull.run(platform).await
+        pull.run(platforms).await
     }
 }
 
@@ -57,21 +96,14 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    async fn run(&self, platform: &Platform) -> Result<ImageDigest, PullError> {
-        let manifest = self.manifest(platform).await?;
+    async fn run(&self, platforms: &[Platform]) -> Result<Pulled, PullError> {
+        let (manifest, source) = self.manifest(platforms).await?;
         let json = self.client.small_blob(&manifest.config.digest).await.map_err(|e| failed(self.reference, e))?;
         self.verify("configuration", &manifest.config.digest, &json)?;
         let image = ImageDigest(manifest.config.digest);
         let config = ImageConfig::parse(&json).map_err(|source| self.bad_config(source))?;
         // Before a single layer is fetched: is it for us?
         config.walt_labels().map_err(|source| self.bad_config(source))?;
-        if platform.rank(&config.platform).is_none() {
-            return Err(PullError::NoSuchPlatform {
-                reference: self.reference.to_string(),
-                wanted: platform.clone(),
-                offered: vec![config.platform.to_string()],
-            });
-        }
         let _hold = self.store.hold().await;
         self.layers(&manifest, &config).await?;
         self.store.publish_config(&image, &json).map_err(|(path, source)| PullError::Write {
@@ -79,11 +111,12 @@ impl Pull<'_> {
             path,
             source,
         })?;
-        Ok(image)
+        Ok(Pulled { digest: image, source })
     }
 
-    /// The manifest for `platform`, through indexes if need be.
-    async fn manifest(&self, platform: &Platform) -> Result<Manifest, PullError> {
+    /// The manifest for the best of `platforms`, through indexes if need be.
+    async fn manifest(&self, platforms: &[Platform]) -> Result<(Manifest, Source), PullError> {
+        let mut source = Source::Plain;
         let mut key = self.reference.manifest_key();
         let mut expected = self.reference.digest().copied();
         for _ in 0..MAX_NESTING {
@@ -94,15 +127,24 @@ impl Pull<'_> {
             let document = Document::parse(&fetched.bytes, fetched.content_type.as_deref())
                 .map_err(|source| PullError::Manifest { reference: self.reference.to_string(), source })?;
             let entries = match document {
-                Document::Manifest(manifest) => return Ok(manifest),
+                Document::Manifest(manifest) => return Ok((manifest, source)),
                 Document::Index(entries) => entries,
             };
-            let Some(chosen) = choose(&entries, platform) else {
+            if let Some(only) = only_image(&entries) {
+                key = only.descriptor.digest.to_string();
+                expected = Some(only.descriptor.digest);
+                continue;
+            }
+            let Some(chosen) = choose(&entries, platforms) else {
                 return Err(PullError::NoSuchPlatform {
                     reference: self.reference.to_string(),
-                    wanted: platform.clone(),
-                    offered: entries.iter().filter_map(|e| e.platform.as_ref()).map(Platform::to_string).collect(),
+                    wanted: platforms.to_vec(),
+                    offered: offered(&entries).iter().map(Platform::to_string).collect(),
                 });
+            };
+            source = match source {
+                Source::Plain => index_source(&entries, chosen),
+                Source::Index { chosen, .. } => Source::Index { offered: Vec::new(), chosen },
             };
             key = chosen.descriptor.digest.to_string();
             expected = Some(chosen.descriptor.digest);
@@ -224,6 +266,24 @@ impl Pull<'_> {
     fn bad_config(&self, source: ConfigError) -> PullError {
         PullError::Config { reference: self.reference.to_string(), source }
     }
+}
+
+/// The one image of an index that has no other, but maybe a builder's attestation of it: as `docker buildx` pushes what
+/// it builds for one platform. There is nothing to choose, and its word is worth no more than a configuration's.
+fn only_image(entries: &[IndexEntry]) -> Option<&IndexEntry> {
+    let mut images = entries.iter().filter(|entry| entry.platform.as_ref().is_none_or(|p| p.os == "linux"));
+    images.next().filter(|_| images.next().is_none())
+}
+
+/// What an index offers to nodes: Linux, and not a builder's attestations, whose platform is `unknown/unknown`.
+fn offered(entries: &[IndexEntry]) -> Vec<Platform> {
+    entries.iter().filter_map(|entry| entry.platform.clone()).filter(|platform| platform.os == "linux").collect()
+}
+
+fn index_source(entries: &[IndexEntry], chosen: &IndexEntry) -> Source {
+    let all_say = entries.iter().all(|entry| entry.platform.is_some());
+    let offered = if all_say { offered(entries) } else { Vec::new() };
+    Source::Index { offered, chosen: chosen.platform.clone() }
 }
 
 /// Sum of what all layers of a pull have received, told now and then.

@@ -1,6 +1,6 @@
 //! The server's own layer over images of several shapes.
 
-use walt_image::server_layer::{HostKeys, Ports, ServerFiles, TimeZone, prepare};
+use walt_image::server_layer::{Base, HostKeys, Ports, ServerFiles, TimeZone, prepare};
 use walt_image::tar::{TarAttr, TarWriter};
 use walt_image::{DiffId, ImageDigest, LayerFiles, View};
 
@@ -42,7 +42,7 @@ fn try_prepared(fill: impl FnOnce(&mut TarWriter)) -> Result<Prepared, String> {
     let layers = LayerFiles::new(layers_dir);
     let base = vec![layers.add(&tar(fill)).unwrap().0];
     let files = server_files(directory.path());
-    let view = prepare(&layers, &images, &image(), &base, &files).map_err(|e| e.to_string())?;
+    let view = prepare(&images, &image(), &Base::new(&layers, base.clone()), &files).map_err(|e| e.to_string())?;
     Ok(Prepared { view, files, layers, images, base, _directory: directory })
 }
 
@@ -128,7 +128,7 @@ fn an_empty_image_gets_it_too() {
 fn preparing_again_gives_the_same_and_mends_what_is_broken() {
     let prepared = try_prepared(|t| _ = t.file(b"a", file(), b"1")).unwrap();
     let Prepared { view, files, layers, images, base, .. } = &prepared;
-    let again = || prepare(layers, images, &image(), base, files).unwrap();
+    let again = || prepare(images, &image(), &Base::new(layers, base.clone()), files).unwrap();
     let expected = listing(view);
     let index = images.join(view.id()).join("index");
     let bytes = std::fs::read(&index).unwrap();
@@ -143,7 +143,7 @@ fn preparing_again_gives_the_same_and_mends_what_is_broken() {
     assert_eq!(listing(&again()), expected);
     std::fs::remove_file(layers.path(view.layers().last().unwrap())).unwrap();
     let fresh = LayerFiles::new(layers.directory());
-    assert_eq!(listing(&prepare(&fresh, images, &image(), base, files).unwrap()), expected);
+    assert_eq!(listing(&prepare(images, &image(), &Base::new(&fresh, base.clone()), files).unwrap()), expected);
     assert_eq!(std::fs::read(&index).unwrap(), bytes);
     let left: Vec<_> = std::fs::read_dir(layers.directory()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial")), "{left:?}");

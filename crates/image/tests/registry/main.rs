@@ -7,6 +7,7 @@ mod content;
 mod faults;
 mod keeping;
 mod layout;
+mod platforms;
 mod proxy;
 mod pulling;
 mod server;

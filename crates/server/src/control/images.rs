@@ -1,16 +1,18 @@
 //! Images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{FileEntry, Image, ImageFormat, Layer, Problem, ProblemKind, Progress, Removed};
+use api::{FileEntry, Image, ImageFormat, ImageState, Layer, Problem, ProblemKind, Progress, Removed};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use boot::Architecture;
+use image::archive::Format;
 use image::store::Limits;
-use image::{Attr, FileKind, ResolveError, View};
+use image::{Attr, FileKind, ImageDigest, Platform, ResolveError, View};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -20,8 +22,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::answer::{Refused, problem};
 use super::follow::{Standing, follow};
 use crate::names;
-use crate::registration::{Input, Job, Pulled};
-use crate::site::{Site, Upload};
+use crate::registration::{ImageEntry, ImageKey, Input, Job, Pulled, Registrar, Wanted, architecture_of};
+use crate::site::{Exported, Site, Upload};
 
 /// Bytes of a file that are read at once.
 const CHUNK: usize = 256 * 1024;
@@ -42,30 +44,14 @@ pub(crate) struct Inside {
 pub(crate) async fn list(State(site): State<Arc<Site>>) -> Json<Vec<Image>> {
     let mut images: Vec<Image> = {
         let state = site.state();
-        let users = |name: &str| {
-            let wants = state.registrar.devices().filter(|device| device.row.image.as_deref() == Some(name));
-            wants.map(|device| device.row.name.clone()).collect()
-        };
         let entries = state.registrar.images();
-        entries
-            .map(|(name, entry)| Image {
-                name: name.to_owned(),
-                digest: entry.digest.clone(),
-                state: entry.state(),
-                models: entry.models.clone(),
-                architecture: None,
-                created: None,
-                size: 0,
-                layers: Vec::new(),
-                nodes: users(name),
-            })
-            .collect()
+        entries.flat_map(|(name, entry)| variants(&state.registrar, name, entry)).collect()
     };
     for image in &mut images {
         let Some(digest) = &image.digest else { continue };
         let Some(info) = site.images().info(digest).await else { continue };
         image.models = info.models;
-        image.architecture = Some(info.platform.architecture);
+        image.platform.get_or_insert_with(|| info.platform.to_string());
         image.created = info.created;
         image.size = info.size;
         image.layers =
@@ -74,31 +60,109 @@ pub(crate) async fn list(State(site): State<Arc<Site>>) -> Json<Vec<Image>> {
     Json(images)
 }
 
+/// The variants of an image. What several groups of machines share is one.
+fn variants(registrar: &Registrar, name: &str, entry: &ImageEntry) -> Vec<Image> {
+    let mut images: Vec<Image> = Vec::new();
+    for (wanted, variant) in &entry.variants {
+        let key = ImageKey { name: name.to_owned(), wanted: wanted.clone() };
+        let users = registrar.devices().filter(|device| device.image_key().as_ref() == Some(&key));
+        let nodes: Vec<_> = users.map(|device| device.row.name.clone()).collect();
+        let digest = variant.digest().map(str::to_owned);
+        let same = |image: &&mut Image| image.digest == digest && (digest.is_some() || image.state == variant.state());
+        if let Some(image) = images.iter_mut().find(same) {
+            image.nodes.extend(nodes);
+            // One that is just being looked at is there all the same.
+            if matches!(image.state, ImageState::Present) {
+                image.state = variant.state();
+            }
+            continue;
+        }
+        let architecture = variant.ready().map(|ready| ready.architecture.oci_platform());
+        images.push(Image {
+            name: name.to_owned(),
+            digest,
+            state: variant.state(),
+            models: variant.content.as_ref().map(|content| content.models.clone()).unwrap_or_default(),
+            platform: architecture.map(|(name, variant)| Platform::linux(name, variant).to_string()),
+            created: None,
+            size: 0,
+            layers: Vec::new(),
+            nodes,
+        });
+    }
+    images
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CloneOf {
+    image: String,
+    platform: Option<String>,
+}
+
+/// The architecture that a person names.
+fn architecture(text: Option<&str>) -> Result<Option<Architecture>, Problem> {
+    let known = || {
+        let all = Architecture::ALL.map(|one| one.oci_platform());
+        all.map(|(name, variant)| Platform::linux(name, variant).to_string()).join(", ")
+    };
+    text.map(|text| {
+        Architecture::by_name(text).ok_or_else(|| Problem {
+            kind: ProblemKind::BadRequest,
+            message: format!("{text:?} is no platform that nodes have"),
+            hint: Some(format!("there are {}", known())),
+        })
+    })
+    .transpose()
+}
+
 /// Gets an image's current content from its registry, or goes on waiting for a pull that is under way.
-#[utoipa::path(post, path = "/v1/images/clone", params(("image" = String, Query, description = "name of the image")),
+#[utoipa::path(post, path = "/v1/images/clone", 
+    params(("image" = String, Query, description = "name of the image"),
+           ("platform" = Option<String>, Query, description = "such as linux/arm64; default: all that is there or wanted")),
     responses((status = 200, body = Progress, content_type = "application/x-ndjson"), (status = 400, body = Problem)))]
-pub(crate) async fn clone(State(site): State<Arc<Site>>, Query(named): Query<Named>) -> Result<Response, Refused> {
+pub(crate) async fn clone(State(site): State<Arc<Site>>, Query(named): Query<CloneOf>) -> Result<Response, Refused> {
     let name = names::full_image_name(&named.image)
         .map_err(|error| problem(ProblemKind::BadRequest, error.to_string(), None))?;
-    site.request(Input::Clone { name: name.clone() }).await?;
+    let architecture = architecture(named.platform.as_deref())?;
+    site.request(Input::Clone { name: name.clone(), architecture }).await?;
     Ok(follow(site, move |site| {
         let state = site.state();
-        let Some(entry) = state.registrar.image(&name) else {
-            return Standing::Failed(problem(ProblemKind::UnknownImage, format!("{name} was removed meanwhile"), None));
-        };
-        match &entry.job {
-            Job::Idle => Standing::Done(format!("{name} is ready, {}", entry.digest.as_deref().unwrap_or_default())),
-            Job::Pulling { trouble: Some(trouble), .. } => {
-                Standing::Going(Progress::Step { text: format!("the registry is asked again: {trouble}") })
-            }
-            Job::Pulling { done, total, .. } => Standing::Going(Progress::Bytes { done: *done, total: *total }),
-            Job::Preparing { .. } => Standing::Going(Progress::Step { text: format!("{name} is being prepared") }),
-            Job::Failed { failure, .. } => {
-                let kind = if failure.transient { ProblemKind::Unreachable } else { ProblemKind::UnsuitableImage };
-                Standing::Failed(problem(kind, format!("{}: {}", failure.step, failure.cause), None))
-            }
+        match state.registrar.image(&name) {
+            Some(entry) => progress_of(&name, entry),
+            None => Standing::Failed(problem(ProblemKind::UnknownImage, format!("{name} was removed meanwhile"), None)),
         }
     }))
+}
+
+/// How far all variants have come: as far as the one that is furthest behind.
+fn progress_of(name: &str, entry: &ImageEntry) -> Standing {
+    let jobs = || entry.variants.values().map(|variant| &variant.job);
+    let mut bytes: Option<(u64, u64)> = None;
+    for job in jobs() {
+        match job {
+            Job::Pulling { trouble: Some(trouble), .. } => {
+                return Standing::Going(Progress::Step { text: format!("the registry is asked again: {trouble}") });
+            }
+            Job::Pulling { done, total, .. } => {
+                let (so_far, all) = bytes.unwrap_or_default();
+                bytes = Some((so_far + done, all + total));
+            }
+            _ => {}
+        }
+    }
+    if let Some((done, total)) = bytes {
+        return Standing::Going(Progress::Bytes { done, total });
+    }
+    if jobs().any(|job| matches!(job, Job::Preparing { .. })) {
+        return Standing::Going(Progress::Step { text: format!("{name} is being prepared") });
+    }
+    let failure = jobs().find_map(|job| if let Job::Failed { failure, .. } = job { Some(failure) } else { None });
+    if let Some(failure) = failure {
+        let kind = if failure.transient { ProblemKind::Unreachable } else { ProblemKind::UnsuitableImage };
+        return Standing::Failed(problem(kind, format!("{}: {}", failure.step, failure.cause), None));
+    }
+    let digests: BTreeSet<_> = entry.variants.values().filter_map(|variant| variant.digest()).collect();
+    Standing::Done(format!("{name} is ready, {}", digests.into_iter().collect::<Vec<_>>().join(" ")))
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,10 +186,10 @@ pub(crate) async fn import(
     })?;
     let mut recorded = Vec::new();
     let images = site.images();
-    let record = async |images: BTreeMap<String, Pulled>| {
-        for (name, pulled) in images {
+    let record = async |all: BTreeMap<String, Vec<Pulled>>| {
+        for (name, images) in all {
             recorded.push(name.clone());
-            site.request(Input::Imported { name, pulled }).await?;
+            site.request(Input::Imported { name, images }).await?;
         }
         Ok(())
     };
@@ -134,15 +198,9 @@ pub(crate) async fn import(
         let state = site.state();
         let entries = recorded.iter().filter_map(|name| Some((name, state.registrar.image(name)?)));
         for (name, entry) in entries {
-            match &entry.job {
-                Job::Idle => {}
-                Job::Failed { failure, .. } => {
-                    let message = format!("{}: {}", failure.step, failure.cause);
-                    return Standing::Failed(problem(ProblemKind::UnsuitableImage, message, None));
-                }
-                Job::Pulling { .. } | Job::Preparing { .. } => {
-                    return Standing::Going(Progress::Step { text: format!("{name} is being prepared") });
-                }
+            match progress_of(name, entry) {
+                Standing::Done(_) => {}
+                going_or_failed => return going_or_failed,
             }
         }
         Standing::Done(format!("imported: {}", recorded.join(", ")))
@@ -174,23 +232,53 @@ pub(crate) struct ExportAs {
     image: String,
     #[serde(default)]
     format: ImageFormat,
+    platform: Option<String>,
 }
 
-/// An image as an archive.
+/// An image as an archive: all of its variants, or the one for a platform.
 #[utoipa::path(get, path = "/v1/images/export",
     params(("image" = String, Query, description = "name of the image"),
-           ("format" = Option<ImageFormat>, Query, description = "default: oci")),
+           ("format" = Option<ImageFormat>, Query, description = "default: oci"),
+           ("platform" = Option<String>, Query, description = "such as linux/arm64; default: all, if the format allows")),
     responses((status = 200, content_type = "application/x-tar"), (status = 404, body = Problem)))]
 pub(crate) async fn export(State(site): State<Arc<Site>>, Query(export): Query<ExportAs>) -> Result<Response, Refused> {
-    let (name, digest) = {
+    let wanted = architecture(export.platform.as_deref())?;
+    let (name, images) = {
         let state = site.state();
         let name = state.registrar.find_image(&export.image)?;
-        let digest = state.registrar.image(&name).and_then(|entry| entry.digest.clone());
-        (name, digest)
+        let images = state.registrar.image(&name).map(|entry| variants(&state.registrar, &name, entry));
+        (name, images.unwrap_or_default())
     };
-    let not_there = || problem(ProblemKind::UnknownImage, format!("image {name} has not arrived yet"), None);
-    let digest = digest.and_then(|digest| digest.parse().ok()).ok_or_else(not_there)?;
-    let chunks = site.images().export(digest, &name, export.format);
+    let mut there: Vec<(ImageDigest, Platform)> = Vec::new();
+    for image in images {
+        let Some(text) = &image.digest else { continue };
+        let Ok(digest) = text.parse::<ImageDigest>() else { continue };
+        let platform = match image.platform.as_deref().and_then(|platform| platform.parse().ok()) {
+            Some(platform) => Some(platform),
+            None => site.images().info(text).await.map(|info| info.platform),
+        };
+        there.extend(platform.map(|platform| (digest, platform)));
+    }
+    let all: Vec<_> = there.iter().map(|(_, platform)| platform.to_string()).collect();
+    let not_there = |what: String, hint: Option<&str>| problem(ProblemKind::UnknownImage, what, hint);
+    if let Some(wanted) = wanted {
+        there.retain(|(_, platform)| architecture_of(platform) == Some(wanted));
+    }
+    let exported = match (&there[..], export.format) {
+        ([], _) if all.is_empty() => return Err(not_there(format!("image {name} has not arrived yet"), None).into()),
+        ([], _) => {
+            let what = format!("image {name} is here for {} only", all.join(", "));
+            return Err(not_there(what, Some("`walt image clone --platform` gets another variant")).into());
+        }
+        ([(digest, _)], ImageFormat::Oci) => Exported::One(*digest, Format::OciArchive),
+        ([(digest, _)], ImageFormat::Docker) => Exported::One(*digest, Format::DockerArchive),
+        (_, ImageFormat::Oci) => Exported::Index(there),
+        (_, ImageFormat::Docker) => {
+            let what = format!("docker's format holds one variant, and image {name} is here for {}", all.join(", "));
+            return Err(problem(ProblemKind::BadRequest, what, Some("say which one with --platform")).into());
+        }
+    };
+    let chunks = site.images().export(exported, &name);
     let headers = [(CONTENT_TYPE, "application/x-tar")];
     Ok((headers, Body::from_stream(ReceiverStream::new(chunks))).into_response())
 }
@@ -268,9 +356,14 @@ async fn open(site: &Arc<Site>, text: &str) -> Result<Arc<View>, Refused> {
     let (name, digest, id) = {
         let state = site.state();
         let name = state.registrar.find_image(text)?;
-        let entry = state.registrar.image(&name);
-        let digest = entry.and_then(|entry| entry.digest.clone());
-        (name, digest, entry.and_then(|entry| entry.image_id.clone()))
+        // What is the same in all variants may be read from any; PCs' comes first.
+        let content = state.registrar.image(&name).and_then(|entry| entry.content_for(&Wanted::anything()));
+        let content = content.or_else(|| {
+            let variants = state.registrar.image(&name)?.variants.values();
+            variants.rev().find_map(|variant| variant.content.as_ref())
+        });
+        let id = content.and_then(|content| Some(content.ready.as_ref()?.image_id.clone()));
+        (name, content.map(|content| content.digest.clone()), id)
     };
     if let Some(view) = id.and_then(|id| site.images().view(&id)) {
         return Ok(view);

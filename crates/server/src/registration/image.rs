@@ -1,10 +1,11 @@
 //! The images that nodes want: getting each of them once, however many nodes wait.
 
 use api::{Problem, ProblemKind};
-use net::MacAddr;
+use boot::Architecture;
 
-use super::{Action, Registrar};
-use crate::registry::ImageRow;
+use super::variant::{Content, Job, Ready, Variant};
+use super::wanted::{ImageKey, Wanted, architecture_of};
+use super::{Action, Failure, Prepared, Pulled, Registrar};
 
 /// First pause before a failed step is tried again, doubled each time, in milliseconds.
 const FIRST_PAUSE_MS: i64 = 5_000;
@@ -13,166 +14,115 @@ const LONGEST_PAUSE_MS: i64 = 60_000;
 /// What only a change elsewhere can repair is looked at again when a node asks, but not more often.
 const ASK_AGAIN_MS: i64 = 60_000;
 
-/// An image under its full name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageEntry {
-    /// Digest of its configuration; `None` until it has arrived.
-    pub digest: Option<String>,
-    /// When it came (seconds since 1970).
-    pub created: i64,
-    /// Models it declares; empty while not known.
-    pub models: Vec<String>,
-    /// Id under which it can be served; `None` until it is prepared.
-    pub image_id: Option<String>,
-    /// What is being done with it.
-    pub job: Job,
-}
-
-/// What is being done with an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Job {
-    /// Nothing.
-    Idle,
-    /// It is arriving.
-    Pulling {
-        /// Bytes so far.
-        done: u64,
-        /// All of them; 0 while this is not known.
-        total: u64,
-        /// How often it was tried before.
-        attempts: u32,
-        /// Why the registry is being asked again, if it is.
-        trouble: Option<String>,
-    },
-    /// It is being prepared.
-    Preparing {
-        /// How often it was tried before.
-        attempts: u32,
-    },
-    /// A step failed.
-    Failed {
-        /// The step, and why it failed.
-        failure: Failure,
-        /// How often it was tried.
-        attempts: u32,
-        /// When it failed (milliseconds since 1970).
-        at_ms: i64,
-        /// When it is tried again; `None` if only a change elsewhere can help.
-        retry_at_ms: Option<i64>,
-    },
-}
-
-/// A step that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// `pull`, `check`, `prepare`.
-    pub step: &'static str,
-    /// What failed, on what, and why.
-    pub cause: String,
-    /// Whether trying again may help.
-    pub transient: bool,
-}
-
-/// An image that has arrived whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pulled {
-    /// Digest of its configuration.
-    pub digest: String,
-    /// Models it declares, at least one.
-    pub models: Vec<String>,
-}
-
-impl ImageEntry {
-    pub(super) fn kept(row: &ImageRow) -> Self {
-        Self { digest: Some(row.digest.clone()), created: row.created, ..Self::wanted() }
-    }
-
-    fn wanted() -> Self {
-        Self { digest: None, created: 0, models: Vec::new(), image_id: None, job: Job::Idle }
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self.job, Job::Pulling { .. } | Job::Preparing { .. })
-    }
-
-    fn attempts(&self) -> u32 {
-        match self.job {
-            Job::Idle => 0,
-            Job::Pulling { attempts, .. } | Job::Preparing { attempts } | Job::Failed { attempts, .. } => attempts,
-        }
-    }
-}
-
 impl Registrar {
     /// When [`super::Input::Tick`] is due next (milliseconds since 1970).
     pub fn next_retry_ms(&self) -> Option<i64> {
-        self.images.values().filter_map(|entry| retry_at(&entry.job)).min()
+        self.variants().filter_map(|(_, variant)| variant.retry_at_ms()).min()
     }
 
     /// Has the image made ready, unless it is, or is being, or has just failed.
-    pub(super) fn ensure(&mut self, name: &str, now_ms: i64, actions: &mut Vec<Action>) {
-        let entry = self.images.entry(name.to_owned()).or_insert_with(ImageEntry::wanted);
-        let due = match &entry.job {
-            Job::Idle => entry.image_id.is_none(),
+    pub(super) fn ensure(&mut self, key: &ImageKey, now_ms: i64, actions: &mut Vec<Action>) {
+        self.add(key, actions);
+        let due = self.variant(key).is_some_and(|variant| match variant.job {
+            Job::Idle => variant.ready().is_none(),
             Job::Pulling { .. } | Job::Preparing { .. } => false,
             Job::Failed { retry_at_ms: None, at_ms, .. } => now_ms - at_ms >= ASK_AGAIN_MS,
             Job::Failed { .. } => false,
-        };
+        });
         if due {
-            self.begin(name, actions);
+            self.begin(key, actions);
         }
     }
 
     /// As [`ensure`](Self::ensure), because a person asks: what has failed is tried at once.
-    pub(super) fn ensure_now(&mut self, name: &str, now_ms: i64, actions: &mut Vec<Action>) {
-        match self.images.get(name).map(|entry| &entry.job) {
-            Some(Job::Failed { .. }) => self.begin(name, actions),
-            _ => self.ensure(name, now_ms, actions),
+    pub(super) fn ensure_now(&mut self, key: &ImageKey, now_ms: i64, actions: &mut Vec<Action>) {
+        match self.variant(key).map(|variant| &variant.job) {
+            Some(Job::Failed { .. }) => self.begin(key, actions),
+            _ => self.ensure(key, now_ms, actions),
         }
     }
 
+    /// Adds what is wanted under this name. What is there for other machines, and is the same for these, need not
+    /// come again.
+    fn add(&mut self, key: &ImageKey, actions: &mut Vec<Action>) {
+        let entry = self.images.entry(key.name.clone()).or_default();
+        if entry.variants.contains_key(&key.wanted) {
+            return;
+        }
+        let content = entry.content_for(&key.wanted).cloned();
+        actions.extend(content.iter().map(|content| Action::SaveImage(content.row(key))));
+        entry.variants.insert(key.wanted.clone(), Variant { content, job: Job::Idle });
+    }
+
     /// Pulls the image, or prepares it if it is there.
-    fn begin(&mut self, name: &str, actions: &mut Vec<Action>) {
-        let model = self.model_waiting_for(name);
-        let Some(entry) = self.images.get_mut(name) else { return };
-        let attempts = entry.attempts();
-        // One that was refused for what it is must come again: it may have been replaced.
-        let refused = matches!(&entry.job, Job::Failed { failure: Failure { step: "check", .. }, .. });
-        match &entry.digest {
-            Some(digest) if !refused => {
-                actions.push(Action::Prepare { name: name.to_owned(), digest: digest.clone() });
-                entry.job = Job::Preparing { attempts };
+    fn begin(&mut self, key: &ImageKey, actions: &mut Vec<Action>) {
+        let Some(variant) = self.variant(key) else { return };
+        match variant.digest().filter(|_| !variant.is_refused()) {
+            Some(digest) => {
+                let digest = digest.to_owned();
+                self.begin_preparing(key, &digest, variant.attempts(), actions);
             }
-            _ => {
-                actions.push(Action::Pull { name: name.to_owned(), model });
-                entry.job = Job::Pulling { done: 0, total: 0, attempts, trouble: None };
-                self.note(name, "image-pull", format!("{name} is on its way from its registry"), true, actions);
-            }
+            None => self.begin_pulling(key, variant.attempts(), actions),
+        }
+    }
+
+    fn begin_pulling(&mut self, key: &ImageKey, attempts: u32, actions: &mut Vec<Action>) {
+        let Some(variant) = self.variant_mut(key) else { return };
+        variant.job = Job::Pulling { done: 0, total: 0, attempts, trouble: None };
+        actions.push(Action::Pull(key.clone()));
+        self.note(key, "image-pull", format!("{} is on its way from its registry", key.name), true, actions);
+    }
+
+    /// The same image is prepared once, for all machines that are to get it.
+    fn begin_preparing(&mut self, key: &ImageKey, digest: &str, attempts: u32, actions: &mut Vec<Action>) {
+        let Some(entry) = self.images.get_mut(&key.name) else { return };
+        let is_on_its_way =
+            |variant: &Variant| variant.digest() == Some(digest) && matches!(variant.job, Job::Preparing { .. });
+        if !entry.variants.values().any(is_on_its_way) {
+            actions.push(Action::Prepare { name: key.name.clone(), digest: digest.to_owned() });
+        }
+        if let Some(variant) = entry.variants.get_mut(&key.wanted) {
+            variant.job = Job::Preparing { attempts };
         }
     }
 
     /// Begins again what is due. The clock may have been set back: nothing waits longer than the longest pause.
     pub(super) fn retry(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
-        let due = |entry: &super::ImageEntry| {
-            retry_at(&entry.job).is_some_and(|at| at <= now_ms || at > now_ms + LONGEST_PAUSE_MS)
-        };
-        let names: Vec<_> = self.images.iter().filter(|(_, e)| due(e)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.begin(&name, actions);
+        let due =
+            |variant: &Variant| variant.retry_at_ms().is_some_and(|at| at <= now_ms || at > now_ms + LONGEST_PAUSE_MS);
+        let keys: Vec<_> = self.variants().filter(|(_, variant)| due(variant)).map(|(key, _)| key).collect();
+        for key in keys {
+            self.begin(&key, actions);
         }
     }
 
-    pub(super) fn clone_image(&mut self, name: &str, _now_ms: i64, actions: &mut Vec<Action>) {
-        let model = self.model_waiting_for(name);
-        let entry = self.images.entry(name.to_owned()).or_insert_with(ImageEntry::wanted);
-        if !entry.is_busy() {
-            entry.job = Job::Pulling { done: 0, total: 0, attempts: 0, trouble: None };
-            actions.push(Action::Pull { name: name.to_owned(), model });
+    /// Gets anew all that is there under this name, and what is waited for; if that is nothing, what suits most.
+    pub(super) fn clone_image(&mut self, name: &str, architecture: Option<Architecture>, actions: &mut Vec<Action>) {
+        let key = |wanted| ImageKey { name: name.to_owned(), wanted };
+        let waited_for: Vec<_> = self.keys_of_nodes().filter(|(of, _)| of.name == name).map(|(of, _)| of).collect();
+        let models: Vec<_> = self.devices.values().filter_map(|device| device.row.model.as_deref()).collect();
+        let entry = self.images.entry(name.to_owned()).or_default();
+        // What failed for machines that do not want it any more would fail for ever.
+        entry.variants.retain(|wanted, variant| {
+            variant.content.is_some() || variant.is_busy() || waited_for.contains(&key(wanted.clone()))
+        });
+        let mut wanted: Vec<_> = entry.variants.keys().cloned().collect();
+        wanted.extend(waited_for.into_iter().map(|key| key.wanted));
+        wanted.extend(architecture.map(Wanted::exactly));
+        if wanted.is_empty() {
+            wanted.push(Wanted::preferably(models.into_iter()));
+        }
+        for wanted in wanted {
+            let key = key(wanted);
+            self.add(&key, actions);
+            if self.variant(&key).is_some_and(|variant| !variant.is_busy()) {
+                self.begin_pulling(&key, 0, actions);
+            }
         }
     }
 
-    pub(super) fn progress(&mut self, name: &str, now: u64, all: u64, actions: &mut Vec<Action>) {
-        let job = self.images.get_mut(name).map(|entry| &mut entry.job);
+    pub(super) fn progress(&mut self, key: &ImageKey, now: u64, all: u64, actions: &mut Vec<Action>) {
+        let job = self.variant_mut(key).map(|variant| &mut variant.job);
         let Some(Job::Pulling { done, total, trouble, .. }) = job else { return };
         let quarter = |done: u64, total: u64| done.saturating_mul(4).checked_div(total).unwrap_or(0);
         let before = if *total == all { quarter(*done, *total) } else { 0 };
@@ -181,74 +131,121 @@ impl Registrar {
         let reached = quarter(now, all);
         if reached > before && reached < 4 {
             let detail = format!("{} % of {all} B have arrived", 25 * reached);
-            self.note(name, "image-pull", detail, true, actions);
+            self.note(key, "image-pull", detail, true, actions);
         }
     }
 
-    pub(super) fn retrying(&mut self, name: &str, cause: String, actions: &mut Vec<Action>) {
-        if let Some(Job::Pulling { trouble, .. }) = self.images.get_mut(name).map(|entry| &mut entry.job) {
+    pub(super) fn retrying(&mut self, key: &ImageKey, cause: String, actions: &mut Vec<Action>) {
+        if let Some(Job::Pulling { trouble, .. }) = self.variant_mut(key).map(|variant| &mut variant.job) {
             *trouble = Some(cause.clone());
-            self.note(name, "image-pull", format!("the registry is asked again: {cause}"), false, actions);
+            self.note(key, "image-pull", format!("the registry is asked again: {cause}"), false, actions);
         }
     }
 
     pub(super) fn pulled(
         &mut self,
-        name: &str,
+        key: &ImageKey,
         result: Result<Pulled, Failure>,
         now_ms: i64,
         actions: &mut Vec<Action>,
     ) {
-        let pulled = match result {
-            Ok(pulled) => pulled,
-            Err(failure) => return self.failed(name, failure, now_ms, actions),
-        };
-        let entry = self.images.entry(name.to_owned()).or_insert_with(ImageEntry::wanted);
-        let replaced = entry.digest.as_ref().is_some_and(|old| *old != pulled.digest);
-        if replaced {
-            // What nodes are served stays; the new content gets an id of its own.
-            entry.image_id = None;
+        // An archive that came meanwhile has what its sender meant.
+        if !self.variant(key).is_some_and(Variant::is_pulling) {
+            self.garbage = true;
+            return;
         }
-        let attempts = if matches!(entry.job, Job::Pulling { .. }) { 0 } else { entry.attempts() };
-        entry.models = pulled.models;
-        entry.digest = Some(pulled.digest.clone());
-        entry.created = now_ms / 1000;
-        entry.job = Job::Preparing { attempts };
-        self.garbage |= replaced;
-        let row = ImageRow { name: name.to_owned(), digest: pulled.digest.clone(), created: now_ms / 1000 };
-        actions.push(Action::SaveImage(row));
-        actions.push(Action::Prepare { name: name.to_owned(), digest: pulled.digest.clone() });
-        self.note(name, "image-pulled", format!("{name} has arrived, {}", pulled.digest), true, actions);
+        match result {
+            Ok(pulled) => self.arrived(key, pulled, now_ms, actions),
+            Err(failure) => self.failed(key, failure, now_ms, actions),
+        }
+    }
+
+    /// The archive's images are all that the name stands for now.
+    pub(super) fn imported(&mut self, name: &str, images: Vec<Pulled>, now_ms: i64, actions: &mut Vec<Action>) {
+        let key = |wanted| ImageKey { name: name.to_owned(), wanted };
+        let before = self.images.remove(name).unwrap_or_default();
+        self.garbage |= !before.variants.is_empty();
+        let ready = |digest: &str| {
+            let mut same = before.variants.values().filter(|variant| variant.digest() == Some(digest));
+            same.find_map(|variant| variant.ready().cloned())
+        };
+        actions.extend(before.variants.keys().map(|wanted| Action::ForgetImage(key(wanted.clone()))));
+        for pulled in images {
+            let wanted = match &pulled.source {
+                image::store::Source::Index { chosen: Some(platform), .. } => architecture_of(platform),
+                _ => None,
+            };
+            let key = key(wanted.map_or_else(Wanted::anything, Wanted::exactly));
+            let content = Content { ready: ready(&pulled.digest), ..Content::new(pulled.clone(), now_ms) };
+            let variant = Variant { content: Some(content), job: Job::Idle };
+            self.images.entry(name.to_owned()).or_default().variants.insert(key.wanted.clone(), variant);
+            self.arrived(&key, pulled, now_ms, actions);
+        }
+        let waiting: Vec<_> = self.keys_of_nodes().filter(|(key, _)| key.name == name).map(|(key, _)| key).collect();
+        for key in waiting {
+            self.ensure(&key, now_ms, actions);
+            self.deliver(&key, actions);
+        }
+    }
+
+    fn arrived(&mut self, key: &ImageKey, pulled: Pulled, now_ms: i64, actions: &mut Vec<Action>) {
+        let Some(variant) = self.variant_mut(key) else { return };
+        let digest = pulled.digest.clone();
+        let before = variant.content.take();
+        // What nodes are served stays; new content gets an id of its own.
+        let (same, replaced): (Vec<_>, Vec<_>) = before.into_iter().partition(|old| old.digest == digest);
+        let ready = same.into_iter().find_map(|same| same.ready);
+        let content = Content { ready, ..Content::new(pulled, now_ms) };
+        actions.push(Action::SaveImage(content.row(key)));
+        variant.content = Some(content);
+        variant.job = Job::Idle;
+        self.garbage |= !replaced.is_empty();
+        self.begin_preparing(key, &digest, 0, actions);
+        self.note(key, "image-pulled", format!("{} has arrived, {digest}", key.name), true, actions);
     }
 
     pub(super) fn prepared(
         &mut self,
         name: &str,
         digest: &str,
-        result: Result<(String, Vec<String>), Failure>,
+        result: Result<Prepared, Failure>,
         now_ms: i64,
         actions: &mut Vec<Action>,
     ) {
-        let Some(entry) = self.images.get_mut(name) else { return };
-        if entry.digest.as_deref() != Some(digest) {
-            // It was replaced meanwhile, and that is being prepared, too.
-            return;
-        }
-        match result {
-            Ok((id, models)) => {
-                entry.models = models;
-                entry.job = Job::Idle;
-                entry.image_id = Some(id.clone());
-                self.reopened(&id, actions);
-                self.deliver(name, actions);
+        let of = |(key, variant): &(ImageKey, &Variant)| key.name == name && variant.digest() == Some(digest);
+        // None, if it was replaced meanwhile, and that is being prepared, too.
+        let keys: Vec<_> = self.variants().filter(of).map(|(key, _)| key).collect();
+        let prepared = match result {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                for key in keys {
+                    if self.variant(&key).is_some_and(|variant| matches!(variant.job, Job::Preparing { .. })) {
+                        self.failed(&key, failure.clone(), now_ms, actions);
+                    }
+                }
+                return;
             }
-            Err(failure) => self.failed(name, failure, now_ms, actions),
+        };
+        if !keys.is_empty() {
+            self.reopened(&prepared.image_id, actions);
+        }
+        for key in keys {
+            let Some(variant) = self.variant_mut(&key) else { continue };
+            let Prepared { image_id, models, architecture } = prepared.clone();
+            if let Some(content) = &mut variant.content {
+                content.models = models;
+                content.ready = Some(Ready { image_id, architecture });
+            }
+            if !variant.is_pulling() {
+                variant.job = Job::Idle;
+            }
+            self.deliver(&key, actions);
         }
     }
 
-    fn failed(&mut self, name: &str, failure: Failure, now_ms: i64, actions: &mut Vec<Action>) {
-        let Some(entry) = self.images.get_mut(name) else { return };
-        let attempts = entry.attempts() + 1;
+    fn failed(&mut self, key: &ImageKey, failure: Failure, now_ms: i64, actions: &mut Vec<Action>) {
+        let Some(variant) = self.variant_mut(key) else { return };
+        let attempts = variant.attempts() + 1;
         let pause = FIRST_PAUSE_MS.saturating_mul(1 << (attempts - 1).min(10)).min(LONGEST_PAUSE_MS);
         let retry_at_ms = failure.transient.then_some(now_ms + pause);
         let again = match retry_at_ms {
@@ -256,70 +253,16 @@ impl Registrar {
             None => String::new(),
         };
         let (step, detail) = (failure.step, format!("{}{again}", failure.cause));
-        entry.job = Job::Failed { failure, attempts, at_ms: now_ms, retry_at_ms };
-        self.note(name, step, detail, false, actions);
-    }
-
-    /// The view of this id is open, maybe again: nodes that have it are served from it.
-    fn reopened(&self, id: &str, actions: &mut Vec<Action>) {
-        for device in self.devices.values() {
-            let row = &device.row;
-            if row.served.as_deref() == Some(id) || row.held.iter().any(|held| held == id) {
-                actions.push(Action::Export(row.mac));
-            }
-        }
-    }
-
-    /// Serves the image to all who wait for it.
-    fn deliver(&mut self, name: &str, actions: &mut Vec<Action>) {
-        for mac in self.waiting_for(name) {
-            self.deliver_to(mac, actions);
-        }
-    }
-
-    /// Serves a node the image it is to boot, if that is ready and made for it; true if it was not served it before.
-    pub(super) fn deliver_to(&mut self, mac: MacAddr, actions: &mut Vec<Action>) -> bool {
-        let Some(device) = self.devices.get_mut(&mac) else { return false };
-        let (Some(name), Some(model)) = (device.row.image.clone(), device.row.model.clone()) else { return false };
-        let Some(entry) = self.images.get(&name) else { return false };
-        let Some(id) = entry.image_id.clone() else { return false };
-        if !entry.models.contains(&model) {
-            let cause = format!("image {name} is not made for a {model}, but for {}", entry.models.join(", "));
-            if device.problem.as_ref().is_none_or(|(_, old)| *old != cause) {
-                actions.push(Action::Note { mac, step: "check", detail: cause.clone(), ok: false });
-            }
-            device.problem = Some(("check", cause));
-            return false;
-        }
-        if matches!(device.problem, Some(("check", _))) {
-            device.problem = None;
-        }
-        if device.row.served.as_ref() == Some(&id) {
-            return false;
-        }
-        let old = device.row.served.replace(id);
-        self.garbage |= old.is_some();
-        actions.extend([Action::Save(mac), Action::Export(mac), Action::Link(mac)]);
-        self.tell_served(mac, &name, actions);
-        true
-    }
-
-    /// Tells the node's timeline that what it is to boot is served, if it is.
-    pub(super) fn tell_served(&self, mac: MacAddr, name: &str, actions: &mut Vec<Action>) {
-        let served = self.devices.get(&mac).and_then(|device| device.row.served.as_ref());
-        let wanted = self.images.get(name).and_then(|entry| entry.image_id.as_ref());
-        if let Some(id) = served.filter(|id| Some(*id) == wanted) {
-            let detail = format!("{name} is served, image {}", id.get(..12).unwrap_or(id));
-            actions.push(Action::Note { mac, step: "image-ready", detail, ok: true });
-        }
+        variant.job = Job::Failed { failure, attempts, at_ms: now_ms, retry_at_ms };
+        self.note(key, step, detail, false, actions);
     }
 
     pub(super) fn remove(&mut self, name: &str, actions: &mut Vec<Action>) -> Result<(), Problem> {
         let name = self.find_image(name)?;
         let users: Vec<_> = self
-            .devices
-            .values()
-            .filter(|device| device.row.image.as_ref() == Some(&name))
+            .keys_of_nodes()
+            .filter(|(key, _)| key.name == name)
+            .filter_map(|(_, mac)| self.devices.get(&mac))
             .map(|device| device.row.name.as_str())
             .collect();
         if !users.is_empty() {
@@ -329,39 +272,35 @@ impl Registrar {
                 hint: Some("give them another image first: `walt node boot NODE IMAGE`".into()),
             });
         }
-        if self.images.get(&name).is_some_and(ImageEntry::is_busy) {
+        let Some(entry) = self.images.get(&name) else { return Ok(()) };
+        if entry.is_busy() {
             return Err(Problem {
                 kind: ProblemKind::InUse,
                 message: format!("image {name} is just being pulled or prepared"),
                 hint: Some("try again when that has ended; `walt image show` tells".into()),
             });
         }
+        let keys = entry.variants.keys().map(|wanted| ImageKey { name: name.clone(), wanted: wanted.clone() });
+        actions.extend(keys.map(Action::ForgetImage));
         self.images.remove(&name);
         self.garbage = true;
-        actions.push(Action::ForgetImage(name));
         Ok(())
     }
 
-    fn waiting_for(&self, name: &str) -> Vec<MacAddr> {
-        let wants = |device: &&super::Device| device.row.image.as_deref() == Some(name);
-        self.devices.values().filter(wants).map(|device| device.row.mac).collect()
+    pub(super) fn variants(&self) -> impl Iterator<Item = (ImageKey, &Variant)> {
+        self.images.iter().flat_map(|(name, entry)| {
+            let key = |wanted: &Wanted| ImageKey { name: name.clone(), wanted: wanted.clone() };
+            entry.variants.iter().map(move |(wanted, variant)| (key(wanted), variant))
+        })
     }
 
-    fn model_waiting_for(&self, name: &str) -> Option<String> {
-        self.waiting_for(name).into_iter().find_map(|mac| self.devices.get(&mac)?.row.model.clone())
+    /// What these machines have of the image.
+    pub fn variant(&self, key: &ImageKey) -> Option<&Variant> {
+        self.images.get(&key.name)?.variants.get(&key.wanted)
     }
 
-    fn note(&self, name: &str, step: &'static str, detail: String, ok: bool, actions: &mut Vec<Action>) {
-        for mac in self.waiting_for(name) {
-            actions.push(Action::Note { mac, step, detail: detail.clone(), ok });
-        }
-    }
-}
-
-fn retry_at(job: &Job) -> Option<i64> {
-    match job {
-        Job::Failed { retry_at_ms, .. } => *retry_at_ms,
-        _ => None,
+    fn variant_mut(&mut self, key: &ImageKey) -> Option<&mut Variant> {
+        self.images.get_mut(&key.name)?.variants.get_mut(&key.wanted)
     }
 }
 

@@ -5,19 +5,27 @@
 //! (pulling, preparing) comes back as another input. A failure never takes away from a node what it
 //! was served before.
 
+mod deliver;
 mod image;
 mod lookup;
 mod status;
 #[cfg(test)]
 mod tests;
+mod variant;
+#[cfg(test)]
+mod variants_tests;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use api::{Problem, ProblemKind};
+use boot::Architecture;
 use net::{LeaseEvent, MacAddr};
 
-pub use image::{Failure, ImageEntry, Job, Pulled};
+use deliver::unsuitable;
+pub use variant::{Content, Failure, ImageEntry, Job, Prepared, Pulled, Ready, Variant};
+pub use wanted::{ImageKey, Wanted, architecture_of};
 
 use crate::names;
 use crate::registry::{DeviceRow, ImageRow, Loaded};
@@ -47,11 +55,13 @@ pub enum Input {
     Clone {
         /// Full name.
         name: String,
+        /// What for; `None`: for all who have it or wait for it.
+        architecture: Option<Architecture>,
     },
     /// Bytes of an image have arrived.
     Progress {
-        /// Full name.
-        name: String,
+        /// The image.
+        key: ImageKey,
         /// So far.
         done: u64,
         /// All of them; 0 while this is not known.
@@ -59,24 +69,24 @@ pub enum Input {
     },
     /// A pull goes on after a failure of its registry.
     Retrying {
-        /// Full name.
-        name: String,
+        /// The image.
+        key: ImageKey,
         /// What failed.
         cause: String,
     },
     /// A pull ended.
     Pulled {
-        /// Full name.
-        name: String,
+        /// The image.
+        key: ImageKey,
         /// What came, or why nothing did.
         result: Result<Pulled, Failure>,
     },
-    /// An archive held this image.
+    /// An archive held these images, which are all that the name stands for from now on.
     Imported {
         /// Full name.
         name: String,
-        /// The image.
-        pulled: Pulled,
+        /// One for each platform.
+        images: Vec<Pulled>,
     },
     /// Preparing ended: the image can be served under this id.
     Prepared {
@@ -84,8 +94,8 @@ pub enum Input {
         name: String,
         /// Digest that was prepared.
         digest: String,
-        /// Its image id and the models it declares, or why it can not be served.
-        result: Result<(String, Vec<String>), Failure>,
+        /// What it is, or why it can not be served.
+        result: Result<Prepared, Failure>,
     },
     /// The links of a node were set, or could not be.
     Linked {
@@ -115,15 +125,10 @@ pub enum Action {
     Save(MacAddr),
     /// Record the image's name.
     SaveImage(ImageRow),
-    /// The image's name is forgotten.
-    ForgetImage(String),
+    /// What is wanted under this name is forgotten.
+    ForgetImage(ImageKey),
     /// Get the image from its registry.
-    Pull {
-        /// Full name.
-        name: String,
-        /// Model that it is wanted for, which decides the architecture; `None`: `pc-x86-64`.
-        model: Option<String>,
-    },
+    Pull(ImageKey),
     /// Write the server's layer and the index, open the view, mount it.
     Prepare {
         /// Full name.
@@ -183,7 +188,11 @@ impl Registrar {
     /// Starts from what the registry has kept. `default_image` gives the full name of a model's image.
     pub fn new(loaded: &Loaded, default_image: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let devices = loaded.devices.iter().map(|row| (row.mac, Device { row: row.clone(), problem: None })).collect();
-        let images = loaded.images.iter().map(|row| (row.name.clone(), ImageEntry::kept(row))).collect();
+        let mut images: BTreeMap<String, ImageEntry> = BTreeMap::new();
+        for row in &loaded.images {
+            let entry = images.entry(row.key.name.clone()).or_default();
+            entry.variants.insert(row.key.wanted.clone(), Variant::kept(row));
+        }
         Self { devices, images, default_image: Box::new(default_image), garbage: false, collecting: false }
     }
 
@@ -198,18 +207,18 @@ impl Registrar {
             Input::Lease(event) => self.lease(event, now_ms, &mut actions),
             Input::Mounted { client, image } => self.mounted(client, image, &mut actions),
             Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
-            Input::Clone { name } => self.clone_image(&name, now_ms, &mut actions),
+            Input::Clone { name, architecture } => self.clone_image(&name, architecture, &mut actions),
             // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
-            Input::Progress { name, done, total } => {
-                self.progress(&name, done, total, &mut actions);
+            Input::Progress { key, done, total } => {
+                self.progress(&key, done, total, &mut actions);
                 return Ok(actions);
             }
-            Input::Retrying { name, cause } => {
-                self.retrying(&name, cause, &mut actions);
+            Input::Retrying { key, cause } => {
+                self.retrying(&key, cause, &mut actions);
                 return Ok(actions);
             }
-            Input::Pulled { name, result } => self.pulled(&name, result, now_ms, &mut actions),
-            Input::Imported { name, pulled } => self.pulled(&name, Ok(pulled), now_ms, &mut actions),
+            Input::Pulled { key, result } => self.pulled(&key, result, now_ms, &mut actions),
+            Input::Imported { name, images } => self.imported(&name, images, now_ms, &mut actions),
             Input::Prepared { name, digest, result } => self.prepared(&name, &digest, result, now_ms, &mut actions),
             Input::Linked { mac, result } => self.linked(mac, result, &mut actions),
             Input::Remove { name } => self.remove(&name, &mut actions)?,
@@ -254,29 +263,37 @@ impl Registrar {
 
     /// Digests that have a name, and ids that a node is served or holds: all that must be kept.
     pub fn in_use(&self) -> (BTreeSet<String>, BTreeSet<String>) {
-        let digests = self.images.values().filter_map(|entry| entry.digest.clone()).collect();
+        let digests = self.variants().filter_map(|(_, variant)| variant.digest().map(str::to_owned)).collect();
         let served = self.devices.values().filter_map(|device| device.row.served.clone());
         let held = self.devices.values().flat_map(|device| device.row.held.iter().cloned());
-        let prepared = self.images.values().filter_map(|entry| entry.image_id.clone());
+        let prepared = self.variants().filter_map(|(_, variant)| Some(variant.ready()?.image_id.clone()));
         (digests, served.chain(held).chain(prepared).collect())
     }
 
     fn start(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
-        let wanted: BTreeSet<_> = self.devices.values().filter_map(|device| device.row.image.clone()).collect();
-        for name in wanted {
-            self.ensure(&name, now_ms, actions);
+        let wanted: BTreeSet<_> = self.keys_of_nodes().map(|(key, _)| key).collect();
+        for key in wanted {
+            self.ensure(&key, now_ms, actions);
         }
     }
 
     fn lease(&mut self, event: LeaseEvent, now_ms: i64, actions: &mut Vec<Action>) {
         let mac = event.mac;
-        let model = names::model_of_class(&event.vci, &event.uci).map(str::to_owned);
+        // Our first stage asks so on a board that it does not know.
+        let (board, model) = match names::model_of_class(&event.vci, &event.uci) {
+            Some(said) => match said.strip_prefix("unknown-") {
+                Some(board) => (Some(board.to_owned()), None),
+                None => (None, Some(said.to_owned())),
+            },
+            None => (None, None),
+        };
         let before = self.devices.get(&mac).map(|device| device.row.clone());
         let mut row = before.clone().unwrap_or_else(|| DeviceRow {
             mac,
             ip: event.ip,
             name: self.free_name("unknown", mac),
             model: None,
+            board: None,
             host_name: String::new(),
             first_seen: now_ms / 1000,
             last_seen: now_ms / 1000,
@@ -292,11 +309,12 @@ impl Registrar {
         if let Some(model) = &model {
             self.becomes_node(&mut row, model);
         }
+        let new_board = board.is_some() && board != row.board;
+        row.board = board.or(row.board).filter(|_| row.model.is_none());
         let is_node = row.model.is_some();
         let moved =
             before.as_ref().is_none_or(|old| (old.ip, &old.name, &old.model) != (row.ip, &row.name, &row.model));
         let new_node = is_node && before.as_ref().is_none_or(|old| old.model.is_none());
-        let image = row.image.clone();
         self.devices.entry(mac).or_insert_with(|| Device { row: row.clone(), problem: None }).row = row.clone();
         actions.push(Action::Save(mac));
         if is_node {
@@ -309,17 +327,22 @@ impl Registrar {
         let detail = match (row.model.as_deref(), new_node) {
             (Some(of), true) => Some(format!("{} is a new node, a {of}", row.name)),
             (Some(of), false) if model.is_some() => Some(format!("{} is a {of}", row.name)),
-            (None, _) if before.is_none() => Some(format!("{} is an unknown device", row.name)),
+            (None, _) if before.is_none() && row.board.is_none() => Some(format!("{} is an unknown device", row.name)),
             _ => None,
         };
         if let Some(detail) = detail {
             actions.push(Action::Note { mac, step: "registered", detail, ok: true });
         }
+        if let Some(board) = row.board.filter(|_| new_board) {
+            let detail = format!("no model is known for the board {board}, so no image is served to {}", row.name);
+            actions.push(Action::Note { mac, step: "registered", detail, ok: false });
+        }
         actions.push(Action::Hook(event));
-        if let (Some(image), true) = (image, model.is_some()) {
-            self.ensure(&image, now_ms, actions);
+        let key = self.devices.get(&mac).and_then(Device::image_key);
+        if let (Some(key), true) = (key, model.is_some()) {
+            self.ensure(&key, now_ms, actions);
             if !self.deliver_to(mac, actions) {
-                self.tell_served(mac, &image, actions);
+                self.tell_served(mac, &key, actions);
             }
         }
     }
@@ -369,14 +392,19 @@ impl Registrar {
         };
         let default = (self.default_image)(&model);
         let name = if image == "default" { default.clone() } else { self.find_image_or(image, &default)? };
-        if let Some(entry) = self.images.get(&name)
-            && entry.digest.is_some()
-            && !entry.models.is_empty()
-            && !entry.models.contains(&model)
-        {
+        let key = ImageKey { name: name.clone(), wanted: Wanted::by_model(&model) };
+        let entry = self.images.get(&name);
+        let content = entry.and_then(|entry| entry.content_for(&key.wanted));
+        let cause = match content {
+            Some(content) => unsuitable(&name, content, &model),
+            None => entry
+                .and_then(|entry| entry.offered_to_others(&key.wanted))
+                .map(|offered| format!("image {name} has no variant for a {model}, but for {offered}")),
+        };
+        if let Some(message) = cause {
             return Err(Problem {
                 kind: ProblemKind::UnsuitableImage,
-                message: format!("image {name} is not made for a {model}, but for {}", entry.models.join(", ")),
+                message,
                 hint: Some("`walt image show` lists the images and their models".into()),
             });
         }
@@ -385,7 +413,7 @@ impl Registrar {
             device.problem = None;
         }
         actions.push(Action::Save(mac));
-        self.ensure_now(&name, now_ms, actions);
+        self.ensure_now(&key, now_ms, actions);
         self.deliver_to(mac, actions);
         Ok(())
     }

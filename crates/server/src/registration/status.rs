@@ -2,7 +2,7 @@
 
 use api::{ImageState, Registration};
 
-use super::{Device, ImageEntry, Job, Registrar};
+use super::{Device, Job, Registrar, Variant};
 
 impl Registrar {
     /// How far the registration of this device has come.
@@ -13,14 +13,14 @@ impl Registrar {
         if let Some((step, cause)) = &device.problem {
             return Registration::Failed { step: (*step).into(), cause: cause.clone(), retry_at: None, attempts: 1 };
         }
-        let Some(entry) = device.row.image.as_ref().and_then(|name| self.images.get(name)) else {
+        let Some(variant) = device.image_key().and_then(|key| self.variant(&key)) else {
             return Registration::Preparing;
         };
         // An image that is being refreshed is still served.
-        if device.row.served.is_some() && device.row.served == entry.image_id {
+        if device.row.served.is_some() && device.row.served.as_ref() == variant.ready().map(|ready| &ready.image_id) {
             return Registration::Ready;
         }
-        match &entry.job {
+        match &variant.job {
             Job::Pulling { done, total, trouble, .. } => {
                 Registration::Pulling { done: *done, total: *total, trouble: trouble.clone() }
             }
@@ -35,10 +35,10 @@ impl Registrar {
     }
 }
 
-impl ImageEntry {
+impl Variant {
     /// State, in the words of the API.
     pub fn state(&self) -> ImageState {
-        match (&self.job, &self.digest) {
+        match (&self.job, &self.content) {
             (Job::Pulling { done, total, .. }, _) => ImageState::Pulling { done: *done, total: *total },
             (Job::Failed { failure, .. }, _) => ImageState::Failed { cause: failure.cause.clone() },
             (_, Some(_)) => ImageState::Present,

@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 
+use ::image::store::Source;
 use api::{ProblemKind, Registration};
 use net::{LeaseEvent, MacAddr};
 
@@ -25,19 +26,52 @@ fn pc(last: u8) -> Input {
     lease(last, "walt.node.pc-x86-64")
 }
 
-fn pulled(name: &str, digest: &str, models: &[&str]) -> Input {
+/// What PCs want of this name.
+fn key(name: &str) -> ImageKey {
+    ImageKey { name: name.into(), wanted: Wanted::by_model(MODEL) }
+}
+
+fn content(digest: &str, models: &[&str]) -> Pulled {
     let models = models.iter().map(|model| (*model).to_owned()).collect();
-    Input::Pulled { name: name.into(), result: Ok(Pulled { digest: digest.into(), models }) }
+    Pulled { digest: digest.into(), models, source: Source::Plain }
+}
+
+/// What a clone has asked for under this name: whatever suits the nodes that there are.
+fn cloned(registrar: &Registrar, name: &str) -> ImageKey {
+    let mut pulling = registrar.variants().filter(|(key, variant)| key.name == name && variant.is_pulling());
+    pulling.next().unwrap().0
+}
+
+fn cloned_content(registrar: &Registrar, name: &str, digest: &str, models: &[&str]) -> Input {
+    Input::Pulled { key: cloned(registrar, name), result: Ok(content(digest, models)) }
+}
+
+fn pulled(name: &str, digest: &str, models: &[&str]) -> Input {
+    Input::Pulled { key: key(name), result: Ok(content(digest, models)) }
+}
+
+fn clone(name: &str) -> Input {
+    Input::Clone { name: name.into(), architecture: None }
 }
 
 fn prepared(name: &str, digest: &str, id: &str, models: &[&str]) -> Input {
     let models = models.iter().map(|model| (*model).to_owned()).collect();
-    Input::Prepared { name: name.into(), digest: digest.into(), result: Ok((id.into(), models)) }
+    let architecture = Architecture::X86_64;
+    Input::Prepared {
+        name: name.into(),
+        digest: digest.into(),
+        result: Ok(Prepared { image_id: id.into(), models, architecture }),
+    }
 }
 
 fn failed(name: &str, transient: bool) -> Input {
     let failure = Failure { step: "pull", cause: "registry is down".into(), transient };
-    Input::Pulled { name: name.into(), result: Err(failure) }
+    Input::Pulled { key: key(name), result: Err(failure) }
+}
+
+fn failed_clone(registrar: &Registrar, name: &str) -> Input {
+    let Input::Pulled { result, .. } = failed(name, true) else { unreachable!() };
+    Input::Pulled { key: cloned(registrar, name), result }
 }
 
 /// A registrar with a node that is served image `id1`.
@@ -60,7 +94,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::Save(_) => "save",
             Action::SaveImage(_) => "save-image",
             Action::ForgetImage(_) => "forget-image",
-            Action::Pull { .. } => "pull",
+            Action::Pull(_) => "pull",
             Action::Prepare { .. } => "prepare",
             Action::Export(_) => "export",
             Action::Link(_) => "link",
@@ -123,12 +157,13 @@ fn many_nodes_wait_for_one_pull() {
 fn a_pull_is_told_by_quarters_and_its_news_decide_nothing() {
     let mut registrar = registrar();
     registrar.handle(pc(1), 0).unwrap();
-    registrar.handle(Input::Clone { name: "lab/other:latest".into() }, 0).unwrap();
-    registrar.handle(failed("lab/other:latest", true), 0).unwrap();
+    registrar.handle(clone("lab/other:latest"), 0).unwrap();
+    let input = failed_clone(&registrar, "lab/other:latest");
+    registrar.handle(input, 0).unwrap();
     let mut told = Vec::new();
     for done in [0, 10, 26, 30, 51, 80, 99, 100] {
         // Long after the failed one is due: a retry must not be begun where nobody carries it out.
-        let actions = registrar.handle(Input::Progress { name: DEFAULT.into(), done, total: 100 }, 99_999).unwrap();
+        let actions = registrar.handle(Input::Progress { key: key(DEFAULT), done, total: 100 }, 99_999).unwrap();
         told.extend(actions.into_iter().map(|action| match action {
             Action::Note { detail, .. } => detail,
             other => panic!("{other:?}"),
@@ -136,7 +171,7 @@ fn a_pull_is_told_by_quarters_and_its_news_decide_nothing() {
     }
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(status(&registrar, 1), Registration::Pulling { done: 100, total: 100, trouble: None });
-    let news = Input::Retrying { name: DEFAULT.into(), cause: "503".into() };
+    let news = Input::Retrying { key: key(DEFAULT), cause: "503".into() };
     assert_eq!(kinds(&registrar.handle(news, 99_999).unwrap()), ["image-pull"]);
     assert_eq!(kinds(&registrar.handle(Input::Tick, 99_999).unwrap()), ["pull"]);
 }
@@ -197,15 +232,16 @@ fn what_only_a_change_can_repair_waits_until_a_node_asks() {
 #[test]
 fn a_failure_leaves_what_was_served() {
     let mut registrar = served();
-    registrar.handle(Input::Clone { name: "lab/new:latest".into() }, 0).unwrap();
-    registrar.handle(pulled("lab/new:latest", "sha256:2", &["rpi-3-b"]), 0).unwrap();
+    registrar.handle(clone("lab/new:latest"), 0).unwrap();
+    let input = cloned_content(&registrar, "lab/new:latest", "sha256:2", &["rpi-3-b"]);
+    registrar.handle(input, 0).unwrap();
     registrar.handle(prepared("lab/new:latest", "sha256:2", "id2", &["rpi-3-b"]), 0).unwrap();
     let error = registrar.handle(Input::Boot { node: "node-00ab01".into(), image: "new".into() }, 0).unwrap_err();
     assert_eq!(error.kind, ProblemKind::UnsuitableImage);
     assert!(error.message.contains("rpi-3-b") && error.message.contains("pc-x86-64"), "{error}");
 
     // A refreshed image that lost the model, and one that can not be prepared.
-    registrar.handle(Input::Clone { name: DEFAULT.into() }, 0).unwrap();
+    registrar.handle(clone(DEFAULT), 0).unwrap();
     registrar.handle(pulled(DEFAULT, "sha256:3", &["rpi-3-b"]), 0).unwrap();
     registrar.handle(prepared(DEFAULT, "sha256:3", "id3", &["rpi-3-b"]), 0).unwrap();
     let row = &registrar.device(mac(1)).unwrap().row;
@@ -225,11 +261,12 @@ fn a_new_image_is_switched_to_when_it_is_ready_and_the_old_one_is_held() {
     assert!(registrar.handle(Input::Mounted { client, image: "id1".into() }, 0).unwrap().is_empty());
 
     let name = "lab:5000/new:latest";
-    registrar.handle(Input::Clone { name: name.into() }, 0).unwrap();
-    registrar.handle(pulled(name, "sha256:2", &[MODEL]), 0).unwrap();
+    registrar.handle(clone(name), 0).unwrap();
+    let input = cloned_content(&registrar, name, "sha256:2", &[MODEL]);
+    registrar.handle(input, 0).unwrap();
     registrar.handle(prepared(name, "sha256:2", "id2", &[MODEL]), 0).unwrap();
     let actions = registrar.handle(Input::Boot { node: "10.0.0.1".into(), image: "new".into() }, 0).unwrap();
-    assert_eq!(kinds(&actions), ["save", "save", "export", "link", "image-ready", "garbage"]);
+    assert_eq!(kinds(&actions), ["save", "save-image", "save", "export", "link", "image-ready", "garbage"]);
     let row = &registrar.device(mac(1)).unwrap().row;
     assert_eq!((row.served.as_deref(), &row.held[..]), (Some("id2"), &["id1".to_owned()][..]));
     registrar.handle(Input::Collected { done: true }, 0).unwrap();
@@ -247,13 +284,15 @@ fn a_new_image_is_switched_to_when_it_is_ready_and_the_old_one_is_held() {
 fn garbage_is_collected_only_while_nothing_arrives() {
     let mut registrar = served();
     let name = "lab:5000/a:latest";
-    registrar.handle(Input::Clone { name: name.into() }, 0).unwrap();
-    registrar.handle(pulled(name, "sha256:2", &[MODEL]), 0).unwrap();
+    registrar.handle(clone(name), 0).unwrap();
+    let input = cloned_content(&registrar, name, "sha256:2", &[MODEL]);
+    registrar.handle(input, 0).unwrap();
     registrar.handle(prepared(name, "sha256:2", "id2", &[MODEL]), 0).unwrap();
-    registrar.handle(Input::Clone { name: "lab:5000/b:latest".into() }, 0).unwrap();
+    registrar.handle(clone("lab:5000/b:latest"), 0).unwrap();
     let actions = registrar.handle(Input::Remove { name: name.into() }, 0).unwrap();
     assert_eq!(kinds(&actions), ["forget-image"]);
-    let actions = registrar.handle(failed("lab:5000/b:latest", true), 0).unwrap();
+    let input = failed_clone(&registrar, "lab:5000/b:latest");
+    let actions = registrar.handle(input, 0).unwrap();
     assert_eq!(kinds(&actions), ["garbage"]);
     assert!(registrar.handle(Input::Collected { done: false }, 0).unwrap().is_empty());
     assert_eq!(kinds(&registrar.handle(Input::Tick, 0).unwrap()), ["garbage"], "it was put off");
@@ -287,7 +326,7 @@ fn unknown_names_come_with_the_nearest_one() {
 fn a_restart_prepares_what_is_there_and_pulls_what_is_not() {
     let before = served();
     let devices = before.devices().map(|device| device.row.clone()).collect();
-    let images = vec![ImageRow { name: DEFAULT.into(), digest: "sha256:1".into(), created: 0 }];
+    let images = vec![ImageRow { key: key(DEFAULT), digest: "sha256:1".into(), created: 0, source: Source::Plain }];
     let loaded = Loaded { devices, images, ..Loaded::default() };
     let mut after = Registrar::new(&loaded, |model| format!("docker.io/waltplatform/{model}-default:latest"));
     assert_eq!(kinds(&after.handle(Input::Start, 0).unwrap()), ["prepare"]);
@@ -306,9 +345,8 @@ fn an_answer_about_content_that_was_replaced_meanwhile_is_ignored() {
     let mut registrar = registrar();
     registrar.handle(pc(1), 0).unwrap();
     registrar.handle(pulled(DEFAULT, "sha256:1", &[MODEL]), 0).unwrap();
-    let models = vec![MODEL.to_owned()];
-    let imported = Pulled { digest: "sha256:2".into(), models };
-    registrar.handle(Input::Imported { name: DEFAULT.into(), pulled: imported }, 0).unwrap();
+    let images = vec![content("sha256:2", &[MODEL])];
+    registrar.handle(Input::Imported { name: DEFAULT.into(), images }, 0).unwrap();
     assert!(registrar.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap().is_empty());
     registrar.handle(prepared(DEFAULT, "sha256:2", "id2", &[MODEL]), 0).unwrap();
     assert_eq!(registrar.device(mac(1)).unwrap().row.served.as_deref(), Some("id2"));

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
-use super::{BootRow, DeviceRow, ImageRow, LeaseRow, StepRow};
+use super::{BootRow, DeviceRow, ImageRow, LeaseRow, StepRow, source};
+use crate::registration::ImageKey;
 
 /// All that the daemon starts from.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
             ip: parsed(row, "ip")?,
             name: row.get("name")?,
             model: row.get("model")?,
+            board: row.get("board")?,
             host_name: row.get("host_name")?,
             first_seen: row.get("first_seen")?,
             last_seen: row.get("last_seen")?,
@@ -45,7 +47,13 @@ pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
         device.held = held.query_map([device.mac.to_string()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     }
     let images = rows(db, "SELECT * FROM images", |row| {
-        Ok(ImageRow { name: row.get("fullname")?, digest: row.get("digest")?, created: row.get("created")? })
+        let source: String = row.get("source")?;
+        Ok(ImageRow {
+            key: ImageKey { name: row.get("fullname")?, wanted: parsed(row, "wanted")? },
+            digest: row.get("digest")?,
+            created: row.get("created")?,
+            source: source::of_text(&source),
+        })
     })?;
     let leases =
         rows(db, "SELECT * FROM leases", |row| Ok(LeaseRow { mac: parsed(row, "mac")?, ip: parsed(row, "ip")? }))?;

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::RegistryError;
 
 /// Each entry is applied once, in its own transaction. Never change one that was released: add.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE devices (
         mac TEXT PRIMARY KEY,
         ip TEXT NOT NULL,
@@ -52,7 +53,24 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX logs_by_time ON logs (at_us);
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-"];
+",
+    "
+    -- One content for each group of machines that takes the same one. What was there was for PCs, maybe of an index of
+    -- which nothing is known: other machines get theirs anew.
+    CREATE TABLE image_variants (
+        fullname TEXT NOT NULL,
+        wanted TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        PRIMARY KEY (fullname, wanted)
+    ) STRICT;
+    INSERT INTO image_variants SELECT fullname, 'x86_64,i686', digest, created, '{}' FROM images;
+    DROP TABLE images;
+    ALTER TABLE image_variants RENAME TO images;
+    ALTER TABLE devices ADD COLUMN board TEXT;
+",
+];
 
 /// Brings the database to the newest version.
 pub(super) fn run(db: &mut Connection, path: &Path) -> Result<(), RegistryError> {

@@ -10,6 +10,7 @@
 mod load;
 mod migrations;
 mod pending;
+mod source;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -22,8 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use image::store::Source;
 use net::MacAddr;
 
+use crate::registration::ImageKey;
 pub use load::Loaded;
 use pending::Pending;
 
@@ -38,6 +41,8 @@ pub struct DeviceRow {
     pub name: String,
     /// Model of a node; `None` for an unknown device.
     pub model: Option<String>,
+    /// What our first stage calls its board, if that is none that it knows.
+    pub board: Option<String>,
     /// Host name it gave to DHCP, may be empty.
     pub host_name: String,
     /// Seconds since 1970.
@@ -52,15 +57,17 @@ pub struct DeviceRow {
     pub held: Vec<String>,
 }
 
-/// A name of an image.
+/// What some machines are given under the name of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRow {
-    /// Full name: the key.
-    pub name: String,
+    /// Full name, and for which machines: the key.
+    pub key: ImageKey,
     /// Digest of the configuration it stands for.
     pub digest: String,
     /// When it came (seconds since 1970).
     pub created: i64,
+    /// What the name stood for then.
+    pub source: Source,
 }
 
 /// A boot that has begun.
@@ -228,9 +235,9 @@ impl Registry {
         self.shared.change(|pending| pending.image(row));
     }
 
-    /// The name stands for nothing any more.
-    pub fn remove_image(&self, name: &str) {
-        self.shared.change(|pending| pending.remove_image(name));
+    /// The name stands for nothing any more for these machines.
+    pub fn remove_image(&self, key: ImageKey) {
+        self.shared.change(|pending| pending.remove_image(key));
     }
 
     /// The client keeps this address.

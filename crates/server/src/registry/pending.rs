@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use net::MacAddr;
 
 use super::{BootRow, DeviceRow, ImageRow, LeaseRow, LogRow, StepRow};
+use crate::registration::ImageKey;
 
 /// Log lines, and boots with their steps, that may wait for the disk: some seconds of a storm.
 const MAX_LOGS: usize = 65_536;
@@ -14,7 +15,7 @@ const MAX_STEPS: usize = 65_536;
 pub(super) struct Pending {
     /// `None`: forgotten.
     pub(super) devices: BTreeMap<MacAddr, Option<DeviceRow>>,
-    pub(super) images: BTreeMap<String, Option<ImageRow>>,
+    pub(super) images: BTreeMap<ImageKey, Option<ImageRow>>,
     pub(super) leases: BTreeMap<MacAddr, Option<LeaseRow>>,
     pub(super) meta: BTreeMap<String, Vec<u8>>,
     pub(super) boots: Vec<BootRow>,
@@ -33,11 +34,11 @@ impl Pending {
     }
 
     pub(super) fn image(&mut self, row: ImageRow) {
-        self.images.insert(row.name.clone(), Some(row));
+        self.images.insert(row.key.clone(), Some(row));
     }
 
-    pub(super) fn remove_image(&mut self, name: &str) {
-        self.images.insert(name.to_owned(), None);
+    pub(super) fn remove_image(&mut self, key: ImageKey) {
+        self.images.insert(key, None);
     }
 
     pub(super) fn lease(&mut self, row: LeaseRow) {
@@ -92,8 +93,8 @@ impl Pending {
         for (mac, row) in batch.devices {
             self.devices.entry(mac).or_insert(row);
         }
-        for (name, row) in batch.images {
-            self.images.entry(name).or_insert(row);
+        for (key, row) in batch.images {
+            self.images.entry(key).or_insert(row);
         }
         for (mac, row) in batch.leases {
             self.leases.entry(mac).or_insert(row);

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
+use image::Platform;
+
 use super::*;
+use crate::registration::Wanted;
 
 fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, last])
@@ -12,6 +15,7 @@ fn device(last: u8, name: &str) -> DeviceRow {
         ip: Ipv4Addr::new(10, 0, 0, last),
         name: name.into(),
         model: Some("pc-x86-64".into()),
+        board: None,
         host_name: String::new(),
         first_seen: 1,
         last_seen: 2,
@@ -34,9 +38,16 @@ fn what_was_recorded_is_there_after_a_restart() {
     assert_eq!(loaded, Loaded { next_boot: 1, ..Loaded::default() });
     registry.device(device(1, "node-1"));
     registry.device(DeviceRow { held: vec!["cc".into()], ..device(1, "renamed") });
-    registry.image(ImageRow { name: "a".into(), digest: "sha256:1".into(), created: 5 });
-    registry.image(ImageRow { name: "b".into(), digest: "sha256:2".into(), created: 6 });
-    registry.remove_image("b");
+    let chosen = Some(Platform::linux("arm64", None));
+    let source = Source::Index { offered: vec![Platform::amd64(), Platform::linux("arm64", None)], chosen };
+    let of = |name: &str, model: &str| ImageKey { name: name.into(), wanted: Wanted::by_model(model) };
+    let row = |key, digest: &str, source| ImageRow { key, digest: digest.into(), created: 5, source };
+    let images =
+        [row(of("a", "qemu-arm-64"), "sha256:1", source), row(of("a", "pc-x86-64"), "sha256:2", Source::Plain)];
+    images.iter().for_each(|row| registry.image(row.clone()));
+    registry.image(row(of("a", "rpi-2-b"), "sha256:3", Source::Plain));
+    registry.remove_image(of("a", "rpi-2-b"));
+    registry.device(DeviceRow { board: Some("toaster".into()), model: None, ..device(9, "unknown-9") });
     registry.lease(LeaseRow { mac: mac(1), ip: Ipv4Addr::new(10, 0, 0, 1) });
     registry.meta("key", vec![0, 255]);
     let boots = [BootRow { id: 1, mac: mac(1), started_ms: 10 }, BootRow { id: 2, mac: mac(1), started_ms: 20 }];
@@ -47,8 +58,11 @@ fn what_was_recorded_is_there_after_a_restart() {
     drop(writer);
 
     let (_registry, _writer, loaded) = Registry::open(&path).unwrap();
-    assert_eq!(loaded.devices, [DeviceRow { held: vec!["cc".into()], ..device(1, "renamed") }]);
-    assert_eq!(loaded.images.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    let toaster = DeviceRow { board: Some("toaster".into()), model: None, ..device(9, "unknown-9") };
+    assert_eq!(loaded.devices, [DeviceRow { held: vec!["cc".into()], ..device(1, "renamed") }, toaster]);
+    let mut found = loaded.images.clone();
+    found.sort_by(|a, b| a.digest.cmp(&b.digest));
+    assert_eq!(found, images);
     assert_eq!(loaded.leases.len(), 1);
     assert_eq!(loaded.meta["key"], [0, 255]);
     assert_eq!(loaded.boots, [(boots[1].clone(), vec![step])]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::pending::Pending;
-use super::{DeviceRow, Shared};
+use super::{DeviceRow, Shared, source};
 
 /// Boots kept of each device.
 const BOOTS_KEPT: i64 = 20;
@@ -70,12 +70,17 @@ pub(super) fn run(db: &mut Connection, shared: &Shared) {
 fn write(db: &mut Connection, batch: &Pending, trim: bool) -> rusqlite::Result<()> {
     let db = db.transaction()?;
     write_devices(&db, batch)?;
-    for (name, row) in &batch.images {
+    for (key, row) in &batch.images {
+        let wanted = key.wanted.to_string();
         match row {
             Some(row) => db
-                .prepare_cached("INSERT OR REPLACE INTO images (fullname, digest, created) VALUES (?, ?, ?)")?
-                .execute(params![row.name, row.digest, row.created])?,
-            None => db.prepare_cached("DELETE FROM images WHERE fullname = ?")?.execute([name])?,
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO images (fullname, wanted, digest, created, source) VALUES (?, ?, ?, ?, ?)",
+                )?
+                .execute(params![key.name, wanted, row.digest, row.created, source::to_text(&row.source)])?,
+            None => db
+                .prepare_cached("DELETE FROM images WHERE fullname = ? AND wanted = ?")?
+                .execute(params![key.name, wanted])?,
         };
     }
     for (mac, row) in &batch.leases {
@@ -125,10 +130,10 @@ fn write_devices(db: &Connection, batch: &Pending) -> rusqlite::Result<()> {
 fn write_device(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
     let mac = row.mac.to_string();
     db.prepare_cached(
-        "INSERT INTO devices (mac, ip, name, model, host_name, first_seen, last_seen, image, served)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO devices (mac, ip, name, model, host_name, first_seen, last_seen, image, served, board)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (mac) DO UPDATE SET ip = ?2, name = ?3, model = ?4, host_name = ?5, first_seen = ?6,
-         last_seen = ?7, image = ?8, served = ?9",
+         last_seen = ?7, image = ?8, served = ?9, board = ?10",
     )?
     .execute(params![
         mac,
@@ -139,7 +144,8 @@ fn write_device(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
         row.first_seen,
         row.last_seen,
         row.image,
-        row.served
+        row.served,
+        row.board
     ])?;
     db.prepare_cached("DELETE FROM held WHERE mac = ?")?.execute([&mac])?;
     for id in &row.held {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Site;
 use crate::links::{self, NodeLinks};
-use crate::registration::{Action, Failure, Input};
+use crate::registration::{Action, Failure, ImageKey, Input};
 use crate::timeline::Seen;
 
 impl Site {
@@ -20,8 +20,8 @@ impl Site {
                 }
             }
             Action::SaveImage(row) => self.registry.image(row),
-            Action::ForgetImage(name) => self.registry.remove_image(&name),
-            Action::Pull { name, model } => self.pull(name, model),
+            Action::ForgetImage(key) => self.registry.remove_image(key),
+            Action::Pull(key) => self.pull(key),
             Action::Prepare { name, digest } => self.prepare(name, digest),
             Action::Export(mac) => self.export(mac),
             // Fails only when the daemon stops.
@@ -74,13 +74,13 @@ impl Site {
         nodes.into_iter().filter_map(|mac| self.node_links(mac)).collect()
     }
 
-    fn pull(self: &Arc<Self>, name: String, model: Option<String>) {
-        let (site, of) = (self.clone(), name.clone());
-        let job = tokio::spawn(async move { site.images.pull(&site, &of, model.as_deref()).await });
+    fn pull(self: &Arc<Self>, key: ImageKey) {
+        let (site, of) = (self.clone(), key.clone());
+        let job = tokio::spawn(async move { site.images.pull(&site, &of).await });
         let site = self.clone();
         tokio::spawn(async move {
             let result = job.await.unwrap_or_else(|panic| Err(panicked("pull", &panic)));
-            site.report(Input::Pulled { name, result }).await;
+            site.report(Input::Pulled { key, result }).await;
         });
     }
 

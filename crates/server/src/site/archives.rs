@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use api::{ImageFormat, Problem, ProblemKind};
-use image::archive::{Format, Imported};
-use image::store::Limits;
+use api::{Problem, ProblemKind};
+use image::archive::Format;
+use image::store::{Limits, Source};
 use image::{ImageDigest, Platform, Reference};
 use tokio::sync::mpsc;
 
@@ -52,7 +52,7 @@ impl Images {
         &self,
         upload: &Upload,
         name: Option<&str>,
-        recorded: impl FnOnce(BTreeMap<String, Pulled>) -> R,
+        recorded: impl FnOnce(BTreeMap<String, Vec<Pulled>>) -> R,
     ) -> Result<(), Problem> {
         let refuse = |message: String, hint: Option<&str>| Problem {
             kind: ProblemKind::UnsuitableImage,
@@ -68,8 +68,8 @@ impl Images {
             Ok(Err(error)) => return Err(refuse(strip(&error.to_string(), &upload.path), None)),
             Err(panic) => return Err(refuse(panic.to_string(), None)),
         };
-        let mut names = BTreeMap::new();
-        for image in best_platforms(imported) {
+        let mut names: BTreeMap<String, Vec<(Platform, Pulled)>> = BTreeMap::new();
+        for image in imported {
             let digest = image.digest.to_string();
             let store = self.store.clone();
             let info = tokio::task::spawn_blocking(move || store.info(&image.digest)).await;
@@ -82,31 +82,36 @@ impl Images {
                 refuse(format!("the archive gives image {digest} no name"), Some("give it one with --name"))
             })?;
             let full = names::full_image_name(text).map_err(|error| refuse(error.to_string(), None))?;
-            let before = names.insert(full, Pulled { digest: digest.clone(), models: info.models });
-            if name.is_some() && before.is_some_and(|before| before.digest != digest) {
-                let message = "the archive holds several images, and one name was given".to_owned();
+            let variants = names.entry(full).or_default();
+            if variants.iter().any(|(platform, other)| *platform == image.platform && other.digest != digest) {
+                let message = if name.is_some() {
+                    "the archive holds several images, and one name was given".to_owned()
+                } else {
+                    format!("the archive holds several images called {text} for {}", image.platform)
+                };
                 return Err(refuse(message, Some("leave --name away: each keeps its own")));
             }
+            variants.push((image.platform, Pulled { digest, models: info.models, source: Source::Plain }));
         }
         if names.is_empty() {
             return Err(refuse("the archive holds no image".to_owned(), None));
         }
-        recorded(names).await
+        recorded(names.into_iter().map(|(name, variants)| (name, of_platforms(variants))).collect()).await
     }
 
-    /// Writes an image as an archive, in chunks; an error is the last one.
-    pub fn export(&self, digest: ImageDigest, name: &str, format: ImageFormat) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    /// Writes an image, or its variants for several platforms, as an archive, in chunks; an error is the last one.
+    pub fn export(&self, image: Exported, name: &str) -> mpsc::Receiver<io::Result<Vec<u8>>> {
         let (chunks, receiver) = mpsc::channel(4);
         let reference: Option<Reference> = name.parse().ok();
-        let format = match format {
-            ImageFormat::Oci => Format::OciArchive,
-            ImageFormat::Docker => Format::DockerArchive,
-        };
-        let store = self.store.clone();
+        let (store, name) = (self.store.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             let mut out = io::BufWriter::with_capacity(CHUNK, Chunks { chunks: chunks.clone() });
-            if let Err(error) = store.export(&digest, reference.as_ref(), format, &mut out) {
-                tracing::warn!(%digest, %error, "export of an image ended early");
+            let written = match &image {
+                Exported::One(digest, format) => store.export(digest, reference.as_ref(), *format, &mut out),
+                Exported::Index(images) => store.export_index(images, reference.as_ref(), &mut out),
+            };
+            if let Err(error) = written {
+                tracing::warn!(name, %error, "export of an image ended early");
                 // The client has gone, or learns of it by a connection that breaks.
                 let _ = chunks.blocking_send(Err(io::Error::other(error)));
             }
@@ -115,18 +120,23 @@ impl Images {
     }
 }
 
-/// One image a name: of several platforms the one that runs on most nodes, 64-bit PCs first.
-fn best_platforms(imported: Vec<Imported>) -> Vec<Imported> {
-    let rank = |image: &Imported| Platform::amd64().rank(&image.platform);
-    let mut best: Vec<Imported> = Vec::new();
-    for image in imported {
-        match best.iter_mut().find(|other| other.name.is_some() && other.name == image.name) {
-            Some(other) if rank(&image) > rank(other) => *other = image,
-            Some(_) => {}
-            None => best.push(image),
-        }
+/// What goes into an archive.
+#[derive(Debug)]
+pub enum Exported {
+    /// One image.
+    One(ImageDigest, Format),
+    /// One for each platform, in OCI's format.
+    Index(Vec<(ImageDigest, Platform)>),
+}
+
+/// The variants of one name, each with what it was chosen from: of an image for one platform alone, nothing.
+fn of_platforms(variants: Vec<(Platform, Pulled)>) -> Vec<Pulled> {
+    let offered: Vec<_> = variants.iter().map(|(platform, _)| platform.clone()).collect();
+    if offered.len() == 1 {
+        return variants.into_iter().map(|(_, pulled)| pulled).collect();
     }
-    best
+    let chosen = |platform| Source::Index { offered: offered.clone(), chosen: Some(platform) };
+    variants.into_iter().map(|(platform, pulled)| Pulled { source: chosen(platform), ..pulled }).collect()
 }
 
 fn strip(text: &str, path: &Path) -> String {
@@ -154,25 +164,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_several_platforms_a_pc_comes_first() {
-        let image = |name: Option<&str>, architecture: &str| Imported {
-            name: name.map(str::to_owned),
-            digest: ImageDigest(image::Digest::of(architecture.as_bytes())),
-            platform: Platform::linux(architecture, None),
+    fn of_several_platforms_each_knows_the_others() {
+        let pulled = |digest: &str| Pulled { digest: digest.into(), models: Vec::new(), source: Source::Plain };
+        let (pc, board) = (Platform::amd64(), Platform::linux("arm64", None));
+        assert_eq!(of_platforms(vec![(pc.clone(), pulled("1"))]), [pulled("1")]);
+        let offered = vec![pc.clone(), board.clone()];
+        let of = |digest, platform: &Platform| Pulled {
+            source: Source::Index { offered: offered.clone(), chosen: Some(platform.clone()) },
+            ..pulled(digest)
         };
-        let images = vec![
-            image(Some("a"), "arm64"),
-            image(Some("a"), "amd64"),
-            image(Some("a"), "386"),
-            image(Some("b"), "arm64"),
-            image(None, "arm64"),
-            image(None, "amd64"),
-        ];
-        let best: Vec<_> = best_platforms(images).into_iter().map(|i| (i.name, i.platform.architecture)).collect();
-        let name = |name: &str| Some(name.to_owned());
-        assert_eq!(
-            best,
-            [(name("a"), "amd64".into()), (name("b"), "arm64".into()), (None, "arm64".into()), (None, "amd64".into())]
-        );
+        let variants = vec![(pc.clone(), pulled("1")), (board.clone(), pulled("2"))];
+        assert_eq!(of_platforms(variants), [of("1", &pc), of("2", &board)]);
     }
 }

@@ -3,17 +3,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boot::Architecture;
 use image::mount::Mounts;
-use image::{
-    ImageDigest, ImageInfo, LayerFiles, Platform, PullError, PullProgress, Reference, RegistrySettings, Store, View,
-    server_layer,
-};
+use image::server_layer::{self, Base};
+use image::{ImageDigest, ImageInfo, LayerFiles, PullError, PullProgress, Reference, RegistrySettings, Store, View};
 use tokio::sync::Semaphore;
 
 use super::Site;
-use crate::registration::{Failure, Input, Pulled};
-use crate::server_files::ServerIdentity;
+use crate::registration::{Failure, ImageKey, Input, Prepared, Pulled, architecture_of};
+use crate::server_files::{AgentError, ServerIdentity};
 
 /// Images that are prepared at once: each costs a processor for a second or so.
 const PREPARED_AT_ONCE: usize = 2;
@@ -51,14 +48,12 @@ impl Images {
         tokio::task::spawn_blocking(move || store.info(&digest).ok()).await.ok()?
     }
 
-    pub(super) async fn pull(&self, site: &Arc<Site>, name: &str, model: Option<&str>) -> Result<Pulled, Failure> {
+    pub(super) async fn pull(&self, site: &Arc<Site>, key: &ImageKey) -> Result<Pulled, Failure> {
+        let name = &key.name;
         let failure = |cause: String, transient| Failure { step: "pull", cause, transient };
         let reference: Reference = name.parse().map_err(|error| failure(format!("{error}"), false))?;
-        let model = model.and_then(boot::Model::by_name);
-        let architecture = model.map_or(boot::Architecture::X86_64, boot::Model::architecture);
-        let (architecture, variant) = architecture.oci_platform();
-        let platform = Platform::linux(architecture, variant);
-        let tell = |done, total| site.pull_news(Input::Progress { name: name.to_owned(), done, total });
+        let platforms = key.wanted.platforms();
+        let tell = |done, total| site.pull_news(Input::Progress { key: key.clone(), done, total });
         let progress = |news: PullProgress| match news {
             PullProgress::Resolved { bytes, .. } => tell(0, bytes),
             PullProgress::Bytes { done, total } => tell(done, total),
@@ -66,18 +61,19 @@ impl Images {
             PullProgress::Retry(retry) => {
                 let cause = format!("{} (attempt {} of {})", retry.cause, retry.attempt, retry.of);
                 tracing::warn!(name, cause, "pull is tried again");
-                site.pull_news(Input::Retrying { name: name.to_owned(), cause });
+                site.pull_news(Input::Retrying { key: key.clone(), cause });
             }
         };
-        let digest = self.store.pull(&reference, &platform, &self.registries, progress).await;
-        let digest = digest.map_err(|error| failure(error.to_string(), is_transient(&error)))?;
+        let pulled = self.store.pull_best(&reference, &platforms, &self.registries, progress).await;
+        let image::store::Pulled { digest, source } =
+            pulled.map_err(|error| failure(error.to_string(), is_transient(&error)))?;
         let info = self.info(&digest.to_string()).await;
         let info = info.ok_or_else(|| failure(format!("{name}: its configuration can not be read again"), true))?;
-        Ok(Pulled { digest: digest.to_string(), models: info.models })
+        Ok(Pulled { digest: digest.to_string(), models: info.models, source })
     }
 
-    /// Makes what is missing of the image and opens it; returns its id and the models it declares.
-    pub(super) async fn prepare(&self, name: &str, digest: &str) -> Result<(String, Vec<String>), Failure> {
+    /// Makes what is missing of the image and opens it.
+    pub(super) async fn prepare(&self, name: &str, digest: &str) -> Result<Prepared, Failure> {
         let failure = |cause: String, transient| Failure { step: "prepare", cause, transient };
         let digest: ImageDigest = digest.parse().map_err(|error| failure(format!("{name}: {error}"), false))?;
         let _turn = self.preparing.acquire().await;
@@ -90,29 +86,33 @@ impl Images {
                 cause: error.to_string(),
                 transient: true,
             })?;
-            let platform = &info.platform;
-            let architecture = Architecture::of_oci_platform(&platform.architecture, platform.variant.as_deref());
-            let architecture = architecture.ok_or_else(|| Failure {
+            let failure = |cause: String| Failure { step: "prepare", cause, transient: true };
+            let base = Base::new(&layers, info.layers.iter().map(|(diff_id, _)| *diff_id));
+            let platform = store.platform(&digest, &base).map_err(|error| failure(error.to_string()))?;
+            let architecture = architecture_of(&platform).ok_or_else(|| Failure {
                 step: "check",
-                cause: format!("no agent runs on {platform}"),
+                cause: format!("it is built for {platform}, and there is no agent for that"),
                 transient: false,
             })?;
-            let failure = |cause: String| Failure { step: "prepare", cause, transient: true };
-            let files = identity.files(architecture).map_err(|error| failure(error.to_string()))?;
-            let base: Vec<_> = info.layers.iter().map(|(diff_id, _)| *diff_id).collect();
-            let view = server_layer::prepare(&layers, &store.images_dir(), &digest, &base, &files);
-            Ok((view.map_err(|error| failure(error.to_string()))?, info.models))
+            let files = identity.files(architecture).map_err(|error| Failure {
+                step: "prepare",
+                cause: error.to_string(),
+                // Somebody must build it: what waits for it asks again.
+                transient: !matches!(error, AgentError::Missing { .. }),
+            })?;
+            let view = server_layer::prepare(&store.images_dir(), &digest, &base, &files);
+            Ok((view.map_err(|error| failure(error.to_string()))?, info.models, architecture))
         });
-        let (view, models) = match task.await {
+        let (view, models, architecture) = match task.await {
             Ok(result) => {
                 result.map_err(|error: Failure| Failure { cause: format!("{name}: {}", error.cause), ..error })?
             }
             Err(panic) => return Err(failure(format!("{name}: {panic}"), false)),
         };
-        let id = view.id().to_owned();
-        self.views().insert(id.clone(), view.clone());
+        let image_id = view.id().to_owned();
+        self.views().insert(image_id.clone(), view.clone());
         self.mount(view).await;
-        Ok((id, models))
+        Ok(Prepared { image_id, models, architecture })
     }
 
     /// The view of an image, prepared if it is not.
@@ -120,7 +120,7 @@ impl Images {
     /// # Errors
     /// It can not be prepared.
     pub async fn open(&self, name: &str, digest: &str) -> Result<Arc<View>, Failure> {
-        let (id, _) = self.prepare(name, digest).await?;
+        let id = self.prepare(name, digest).await?.image_id;
         let cause = format!("{name}: the view {id} was closed at once");
         self.view(&id).ok_or(Failure { step: "prepare", cause, transient: true })
     }

@@ -20,7 +20,7 @@ use api::{Problem, ProblemKind};
 use net::{Event, Exports, MacAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use archives::Upload;
+pub use archives::{Exported, Upload};
 pub use images::Images;
 pub use observe::client_kind;
 

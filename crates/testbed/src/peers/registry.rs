@@ -76,4 +76,35 @@ impl Registry {
             .arg(format!("docker://{reference}")))?;
         Ok(reference)
     }
+
+    /// Pushes OCI archives, each for a platform (`linux/arm64`), as one image of several architectures, and gives back
+    /// its whole reference.
+    ///
+    /// # Errors
+    /// When skopeo cannot push, or the registry refuses the index.
+    pub fn push_index(&self, variants: &[(&Path, serde_json::Value)], repository: &str, tag: &str) -> Result<String> {
+        let mut manifests = Vec::new();
+        for (number, (archive, platform)) in variants.iter().enumerate() {
+            let reference = format!("docker://{}", self.push(archive, &format!("{repository}:{tag}-{number}"))?);
+            let inspect = |how: &[&str]| {
+                run(Command::new("skopeo").args(["inspect", "--tls-verify=false"]).args(how).arg(&reference))
+            };
+            let (digest, raw) = (inspect(&["--format", "{{.Digest}}"])?, inspect(&["--raw"])?);
+            manifests.push(serde_json::json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": digest.trim(),
+                "size": raw.len(),
+                "platform": platform,
+            }));
+        }
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+        // OCI distribution specification, "Pushing manifests".
+        run(Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--request", "PUT", "--header"])
+            .arg(format!("Content-Type: {media_type}"))
+            .args(["--data-binary", &index.to_string()])
+            .arg(format!("http://{}/v2/{repository}/manifests/{tag}", Self::HOST)))?;
+        Ok(format!("{}/{repository}:{tag}", Self::HOST))
+    }
 }
