@@ -129,7 +129,8 @@ impl Lab {
         fs::create_dir_all("/run/lock")?;
         run_words("ip link set lo up")?;
         // Without forward_delay 0 a bridge is deaf for the first 15 s of each boot.
-        run_words(&format!("ip link add {BRIDGE} type bridge forward_delay 0 stp_state 0"))?;
+        // Without an address of its own it would have the lowest of its ports', another one with each machine.
+        run_words(&format!("ip link add {BRIDGE} address 02:77:61:6c:74:01 type bridge forward_delay 0 stp_state 0"))?;
         run_words(&format!("ip addr add {SERVER}/{PREFIX} broadcast + dev {BRIDGE}"))?;
         run_words(&format!("ip link set {BRIDGE} up"))?;
         // A bridge without ports has no carrier, and so no IPv6 link-local address: give it one that stays.

@@ -49,7 +49,9 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
         booted.push(stage.wait_until_booted_anew(mac, boot_id, TINY_BOOT)?.node);
     }
     let same = booted.iter().zip(&ids).all(|(node, (image, _))| node.image_id.as_ref() == Some(image));
-    stage.check("after a restart of the server and without the registry, each boots the same again", same, "")
+    let seen: Vec<_> = booted.iter().map(|node| format!("{} {:?}", node.name, node.image_id)).collect();
+    let what = "after a restart of the server and without the registry, each boots the same again";
+    stage.check(what, same, format!("{}, before {ids:?}", seen.join(", ")))
 }
 
 /// Waits for all nodes; gives back each one's image id and boot id.
