@@ -47,14 +47,10 @@ pub(crate) fn build() -> Result<PathBuf> {
     let list = crate::repository().join("xtask/kernel").join(format!("{ARCHITECTURE}.config"));
     let text = fs::read_to_string(&list).with_context(|| format!("cannot read the kernel's options {list:?}"))?;
     let options = Options::parse(&text).with_context(|| format!("{list:?}"))?;
+    let packages = Packages::of(Architecture::X86_64)?;
     let mut key = Key::new("kernel");
-    for part in [
-        VERSION,
-        &text,
-        &Packages::of(Architecture::X86_64)?.version(PACKAGE)?,
-        &run_words("gcc --version")?,
-        &run_words("ld --version")?,
-    ] {
+    for part in [VERSION, &text, &packages.version(PACKAGE)?, &run_words("gcc --version")?, &run_words("ld --version")?]
+    {
         key.add(part.as_bytes());
     }
     let stem = key.stem(&cache, "kernel");
@@ -69,7 +65,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     eprintln!("building a kernel that mounts its root itself: this takes some minutes, once");
     let start = Instant::now();
     let work = Scratch::new(&stem)?;
-    let source = unpack_source(work.path())?;
+    let source = unpack_source(&packages, work.path())?;
     configure(&source, &list, &options)?;
     let jobs = available_parallelism().map_or(1, std::num::NonZero::get);
     run(make(&source).arg(format!("-j{jobs}")).arg(TARGET)).context("the kernel does not build")?;
@@ -82,9 +78,9 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 /// Downloads the source and unpacks what is needed of it below `work`; gives back its directory.
-fn unpack_source(work: &Path) -> Result<PathBuf> {
+fn unpack_source(packages: &Packages, work: &Path) -> Result<PathBuf> {
     let tree = work.join("package");
-    Packages::of(Architecture::X86_64)?.unpack(&[PACKAGE], &tree)?;
+    packages.unpack(&[PACKAGE], &tree)?;
     let archive = tree.join("usr/src").join(format!("{PACKAGE}.tar.xz"));
     let mut command = Command::new("tar");
     command.arg("-xf").arg(&archive).arg("-C").arg(work);
@@ -119,4 +115,24 @@ fn make(source: &Path) -> Command {
     // Of whoever has called us.
     command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("CFLAGS").env_remove("KCFLAGS");
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_options_that_the_documentation_names_are_those_of_the_list() -> Result<()> {
+        let read = |path: &str| fs::read_to_string(crate::repository().join(path)).context(path.to_owned());
+        let list = read(&format!("xtask/kernel/{ARCHITECTURE}.config"))?;
+        let documentation = read("docs/kernel-nfsroot.md")?;
+        let table = documentation.lines().filter(|line| line.starts_with("| `CONFIG_"));
+        let words = table.flat_map(|line| line.split('`')).filter(|word| word.starts_with("CONFIG_"));
+        let wanted: BTreeSet<String> = words.map(|word| format!("{word}=y\n")).collect();
+        assert!(wanted.len() > 20, "{wanted:?}");
+        assert_eq!(Options::parse(&wanted.into_iter().collect::<String>())?.missing_in(&list), Vec::<String>::new());
+        Ok(())
+    }
 }

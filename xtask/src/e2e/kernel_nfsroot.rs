@@ -50,11 +50,17 @@ fn kernel_came_alone(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
     let files = booted.ssh.run("ls /boot/pc-x86-64")?;
     let names: Vec<&str> = files.split_whitespace().collect();
     stage.check("the image has no initrd", names == ["kernel", "start.ipxe"], names.join(" "))?;
-    let fetched: Vec<String> = stage.steps(&booted.node.name)?.into_iter().map(|s| s.name + " " + &s.detail).collect();
-    let fetched: Vec<&String> = fetched.iter().filter(|step| step.contains("file")).collect();
-    let all = fetched.iter().map(|step| step.as_str()).collect::<Vec<_>>().join("; ");
-    let alone = fetched.iter().any(|step| step.contains("kernel")) && !all.contains("initrd");
-    stage.check("the server was asked for the kernel and for no initrd", alone, all)?;
+    let steps = stage.steps(&booted.node.name)?;
+    let fetched: Vec<String> = steps.into_iter().filter(|step| step.name == "file").map(|step| step.detail).collect();
+    // Details such as "http /boot/kernel 2122752 B in 0.110 s".
+    let kernels = fetched.iter().filter(|detail| detail.contains("/boot/kernel ")).count();
+    let alone = kernels == 1 && !fetched.iter().any(|detail| detail.contains("initrd"));
+    stage.check("the server was asked for the kernel and for no initrd", alone, fetched.join("; "))?;
+    // Linux, Documentation/x86/boot.rst: ramdisk_image and ramdisk_size, at 0x218 of what the bootloader tells the kernel.
+    let ramdisk = booted
+        .ssh
+        .run("dd if=/sys/kernel/boot_params/data bs=4 skip=134 count=2 2>/dev/null | hexdump -v -e '2/4 \"%08x \"'")?;
+    stage.check("the bootloader gave the kernel no initramfs", ramdisk.trim() == "00000000 00000000", ramdisk)?;
     let arguments = booted.ssh.run("cat /proc/cmdline")?;
     let words: Vec<&str> = arguments.split_whitespace().collect();
     let share = format!("nfsroot={SERVER}:/var/lib/walt/nodes/{}/fs,nfsvers=3,", booted.node.ip);
@@ -67,15 +73,18 @@ fn kernel_came_alone(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
 fn kernel_mounted_its_root(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
     let log = booted.ssh.run("dmesg")?;
     let line = |text: &str| log.lines().find(|line| line.contains(text)).unwrap_or_default().to_owned();
-    // Of init/initramfs.c and init/do_mounts_initrd.c in Linux.
-    let initramfs = ["unpack rootfs image", "RAMDISK", "Freeing initrd memory"].map(line).concat();
-    stage.check("the kernel's log knows of no initramfs", initramfs.is_empty(), initramfs)?;
-    let address = line("device=eth0");
-    let configured = line("IP-Config: Complete") + " " + &address;
-    let as_given = address.contains(&format!("ipaddr={},", booted.node.ip)) || address.contains(&booted.node.ip);
+    let first = log.lines().next().unwrap_or_default();
+    stage.check("the kernel's log is whole", first.starts_with("Linux version "), first)?;
+    // Of init/initramfs.c and arch/x86/kernel/setup.c in Linux.
+    let initramfs = ["Unpacking initramfs", "rootfs image", "RAMDISK", "Freeing initrd memory"].map(line).concat();
+    stage.check("it knows of no initramfs", initramfs.is_empty(), initramfs)?;
+    // Of net/ipv4/ipconfig.c.
+    let configured = [line("IP-Config: Complete"), line("device=eth0"), line("rootserver=")].join(" ");
+    let node = format!("ipaddr={}, ", booted.node.ip);
+    let as_given = [&node, "IP-Config: Complete", &format!("rootserver={SERVER}, ")];
     stage.check(
-        "the kernel gave the interface the node's address",
-        configured.contains("Complete") && as_given,
+        "the kernel gave the interface the node's address, and our server is its root's",
+        as_given.iter().all(|text| configured.contains(*text)),
         configured,
     )?;
     let mounted = line("VFS: Mounted root (nfs filesystem) readonly");
