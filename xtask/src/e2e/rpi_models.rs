@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use boot::media::{File, disk};
 use boot::{Bootloader, MODELS, uboot};
 use testbed::machine::{Board, Machine, Spec, Width};
@@ -167,22 +167,23 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
 
 fn asks_for_its_model(stage: &mut Stage<'_>, machine: &mut Machine, candidate: &Candidate) -> Result<()> {
     let Candidate { spec, model } = candidate;
-    let known = !model.starts_with("unknown-");
-    if known {
-        machine.wait_for(&format!("WalT: this is a {model}\n"), STARTS)?;
-    } else {
-        machine.wait_for("WalT: this board is not known. What U-Boot says of it:", STARTS)?;
+    let not_known = model.strip_prefix("unknown-");
+    match not_known {
+        None => machine.wait_for(&format!("WalT: this is a {model}\n"), STARTS)?,
+        Some(_) => machine.wait_for("WalT: this board is not known. What U-Boot says of it:", STARTS)?,
     }
     machine.wait_for(&format!("WalT: asking DHCP for an address as walt.node.{model}\n"), STARTS)?;
-    let node = stage.wait_for_node(&spec.mac, "registered", STARTS, |node| node.model.is_some())?;
-    if node.model.as_deref() != Some(model) {
-        bail!("the server has registered it as {:?}", node.model);
-    }
-    if !known {
-        machine.wait_for("WalT: this board is listed by: walt node show --all", STARTS)?;
-        let listed = stage.daemon()?.walt(&["node", "show", "--all"])?;
-        let line = listed.lines().find(|line| line.contains(&spec.mac)).unwrap_or_default().to_owned();
-        return stage.check(&format!("{}: not known, and shown as what it is", spec.name), line.contains(model), line);
-    }
-    stage.check(&format!("{}: registered as {model}", spec.name), true, "")
+    // U-Boot has no other name before: any kind that is known of it comes from this exchange.
+    let told = |node: &api::Node| node.model.is_some() || node.board.is_some();
+    let node = stage.wait_for_node(&spec.mac, "known by what it is", STARTS, told)?;
+    let Some(board) = not_known else {
+        let is_it = node.kind == api::NodeKind::Node && node.model.as_deref() == Some(model);
+        return stage.check(&format!("{}: registered as {model}", spec.name), is_it, node.model.unwrap_or_default());
+    };
+    let is_it = node.kind == api::NodeKind::Unsupported && node.board.as_deref() == Some(board) && node.image.is_none();
+    stage.check(&format!("{}: not supported, and given no image", spec.name), is_it, node.board.unwrap_or_default())?;
+    machine.wait_for("WalT: this board is listed by: walt node show --all", STARTS)?;
+    let listed = stage.daemon()?.walt(&["node", "show", "--all"])?;
+    let line = listed.lines().find(|line| line.contains(&spec.mac)).unwrap_or_default().to_owned();
+    stage.check(&format!("{}: listed as what it is", spec.name), line.contains(model), line)
 }
