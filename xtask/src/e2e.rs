@@ -26,10 +26,11 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use testbed::daemon::Programs;
 use testbed::lab::{Entered, enter};
 
 use crate::firmware;
-use crate::image::{self, Recipe};
+use crate::image::{self, Built, Recipe};
 use crate::programs::{self, Profile};
 use stage::Stage;
 
@@ -37,8 +38,8 @@ use stage::Stage;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     what: &'static str,
-    /// What it boots: built before the lab is entered, which has no way to the packages.
-    pub(crate) images: &'static [Recipe],
+    /// What it boots.
+    images: &'static [Recipe],
     run: fn(&mut Stage<'_>) -> Result<()>,
 }
 
@@ -159,10 +160,40 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// What only `./x test --all` plays, and why: the usual run is to take less than 30 minutes on two processors.
+const ONLY_BY_ALL: &[(&str, &str)] = &[(
+    "qemu-arm",
+    "its image takes minutes to build under emulation and it is the slowest to boot; multi-arch boots such a board as well",
+)];
+
+impl Scenario {
+    /// Why `./x test` leaves it out; `None` for those that it plays.
+    pub(crate) fn left_out(&self) -> Option<&'static str> {
+        ONLY_BY_ALL.iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why)
+    }
+
+    /// Builds what it boots, or finds it built. A lab has no way to what this needs.
+    pub(crate) fn prepare(&self, programs: &Programs) -> Result<HashMap<Recipe, Built>> {
+        let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
+        let images = self.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
+        match self.name {
+            rpi_3_b_sdcard::NAME => firmware::tree().map(drop)?,
+            kernel_nfsroot::NAME => {
+                images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;
+            }
+            _ => {}
+        }
+        Ok(images)
+    }
+}
+
 /// Prints the names.
 pub(crate) fn list() {
     for scenario in SCENARIOS {
         println!("{:24} {}", scenario.name, scenario.what);
+        if let Some(why) = scenario.left_out() {
+            println!("{:24} (only by ./x test --all: {why})", "");
+        }
     }
 }
 
@@ -173,16 +204,7 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
         .find(|scenario| scenario.name == name)
         .with_context(|| format!("no scenario is called {name:?}; ./x e2e --list names them"))?;
     let programs = programs::build(Profile::Test)?;
-    let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
-    let images = scenario.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
-    // What a lab has no way to: Debian's packages.
-    if name == rpi_3_b_sdcard::NAME {
-        firmware::tree()?;
-    }
-    // Its kernel takes minutes, once.
-    if name == kernel_nfsroot::NAME {
-        images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;
-    }
+    let images = scenario.prepare(&programs)?;
     let lab = match enter(name, &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,
@@ -198,6 +220,18 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
             stage.tell_what_happened();
             println!("{name}: FAILED: {error:#}");
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_exists() {
+        for (name, _) in ONLY_BY_ALL {
+            assert!(SCENARIOS.iter().any(|scenario| scenario.name == *name), "{name}");
         }
     }
 }

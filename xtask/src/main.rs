@@ -19,18 +19,21 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use test::Extent;
+
 const HELP: &str = "\
 usage: ./x COMMAND
 
   demo                      a PC boots Debian over the network, before your eyes
-  test [--quick]            all that must hold; --quick leaves out the machines and the fuzzing
+  test [--quick | --all]    all that must hold, in less than 30 minutes once the images are built; --quick leaves out
+                            the machines and the fuzzing, --all leaves out nothing (./x e2e --list says what and why)
   e2e [--list | NAME]       one whole boot, with its checks
   bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
   agents                    build the nodes' program for every architecture that this machine can build for
   image NAME                build an image of images/: debian-pc, debian-arm64, debian-armhf, or tiny-… of each
   kernel                    build the Linux of an image without an initrd (once; it takes some minutes)
   fuzz [NAME] [--seconds N] each fuzz target, or one, for 300 s or as long as you say
-  check                     formatting, lints, documentation, size of the agent
+  check                     formatting, lints, documentation, size of the agents
   help                      this
 
 Whatever boots machines runs in a network of its own, with root's rights, and leaves nothing behind.
@@ -65,8 +68,9 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(),
-        ["test"] => test::run(false),
-        ["test", "--quick"] => test::run(true),
+        ["test"] => test::run(Extent::Usual),
+        ["test", "--quick"] => test::run(Extent::Quick),
+        ["test", "--all"] => test::run(Extent::All),
         ["check"] => check::run(),
         ["fuzz", named @ .., "--seconds", seconds] if named.len() <= 1 => {
             fuzz::run_targets(named.first().copied(), seconds.parse().context("--seconds wants a number")?)

@@ -10,11 +10,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::e2e::{SCENARIOS, Scenario};
-use crate::image::{self, Recipe};
 use crate::programs::{Profile, build, cargo};
 use crate::{check, fuzz};
 
-/// How many scenarios run at the same time: each keeps one processor busy with its machine.
+/// How many scenarios or fuzz targets run at the same time: each keeps one processor busy.
 const AT_ONCE: usize = 2;
 
 /// Time for each fuzz target, in seconds: enough to see that it runs and that the corpus passes.
@@ -39,16 +38,27 @@ impl Tally {
     }
 }
 
-/// Runs everything; fails if anything has. `--quick` leaves out what boots machines and fuzzes.
-pub(crate) fn run(quick: bool) -> Result<ExitCode> {
+/// How much of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Without what boots machines, and without fuzzing.
+    Quick,
+    /// What takes less than 30 minutes.
+    Usual,
+    /// Every scenario.
+    All,
+}
+
+/// Runs the tests; fails if any has.
+pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
     let mut tally = Tally::default();
     timed("checks", || {
         tally.add("check", check::run().map(drop));
         Ok(())
     })?;
     timed("unit, integration and documentation tests", || cargo_tests(&mut tally))?;
-    if !quick {
-        timed("end-to-end tests", || scenarios(&mut tally))?;
+    if extent != Extent::Quick {
+        timed("end-to-end tests", || scenarios(extent, &mut tally))?;
         timed("fuzz targets", || fuzz_targets(&mut tally))?;
     }
     for name in &tally.failed {
@@ -103,32 +113,45 @@ fn test_outcome(line: &str) -> Option<(&str, bool)> {
 }
 
 /// Every scenario, as a process of its own, a few at a time. What each printed is shown when it has ended.
-fn scenarios(tally: &mut Tally) -> Result<()> {
-    // Once, before they start and want them all at the same time.
-    let programs = build(Profile::Test)?;
-    for recipe in Recipe::ALL {
-        if SCENARIOS.iter().any(|scenario| scenario.images.contains(&recipe)) {
-            image::build(recipe, &programs.agents)?;
-        }
+fn scenarios(extent: Extent, tally: &mut Tally) -> Result<()> {
+    let (chosen, left_out): (Vec<_>, Vec<_>) =
+        SCENARIOS.iter().partition(|scenario| extent == Extent::All || scenario.left_out().is_none());
+    for scenario in left_out {
+        println!("{}: only by ./x test --all: {}", scenario.name, scenario.left_out().unwrap_or_default());
     }
+    // Before any starts: what is built has all processors, and the machines' clocks are not disturbed.
+    let programs = build(Profile::Test)?;
+    for scenario in &chosen {
+        scenario.prepare(&programs)?;
+    }
+    several_at_once(tally, &chosen, |scenario| scenario.name.to_owned(), |scenario| run_scenario(scenario));
+    Ok(())
+}
+
+/// Does `work` on each item, a few at a time, and counts it by its name.
+fn several_at_once<T: Sync>(
+    tally: &mut Tally,
+    items: &[T],
+    name: impl Fn(&T) -> String,
+    work: impl Fn(&T) -> Result<()> + Sync,
+) {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(scenario) = SCENARIOS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = run_scenario(scenario);
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = work(item);
                     if let Ok(mut results) = results.lock() {
-                        results.push((scenario.name, result));
+                        results.push((item, result));
                     }
                 }
             });
         }
     });
-    for (name, result) in results.into_inner().unwrap_or_default() {
-        tally.add(name, result);
+    for (item, result) in results.into_inner().unwrap_or_default() {
+        tally.add(&name(item), result);
     }
-    Ok(())
 }
 
 fn run_scenario(scenario: &Scenario) -> Result<()> {
@@ -149,9 +172,8 @@ fn fuzz_targets(tally: &mut Tally) -> Result<()> {
         tally.add("fuzz", Err(error));
         return Ok(());
     }
-    for target in fuzz::targets()? {
-        tally.add(&format!("fuzz {target}"), fuzz::run_one(&target, FUZZ_SECONDS));
-    }
+    let run = |target: &String| fuzz::run_one(target, FUZZ_SECONDS);
+    several_at_once(tally, &fuzz::targets()?, |target| format!("fuzz {target}"), run);
     Ok(())
 }
 

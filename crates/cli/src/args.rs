@@ -224,25 +224,14 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum MediaCommand {
     /// Write the SD card of a board, as an image for `dd` or as a directory
-    #[command(after_help = "\
-One card serves every Raspberry Pi. Their firmware and U-Boot are not part of WalT: the card gets them from \
---firmware, which is a root directory below which Debian's packages raspi-firmware, u-boot-rpi and linux-image-* are \
-installed or unpacked, or a directory that has the files by their names on the card. What is missing is said, with the \
-commands that bring it.
-
-Examples:
-  walt media sd --out rpi.img --firmware firmware/
-  walt media sd --out rpi.img --firmware firmware/ --json | jq '.left_out'
-  dd if=rpi.img of=/dev/sdX bs=4M conv=fsync status=progress
-  walt media sd --out-dir rpi-firmware/ --firmware firmware/   # for boards that need no card
-  walt media sd --out card.img --board qemu-arm-64")]
+    #[command(after_help = sd_help())]
     Sd {
         #[command(flatten)]
         target: MediaTarget,
         /// For every Raspberry Pi (`rpi`), or for this model alone (`rpi-4-b`) [default: rpi]
         #[arg(long, value_name = "MODEL")]
         model: Option<String>,
-        /// For a board that has its U-Boot already: qemu-arm or qemu-arm-64
+        /// For a board that has its U-Boot elsewhere, in flash memory for example
         #[arg(long, value_name = "BOARD", conflicts_with = "model")]
         board: Option<String>,
         /// Where firmware, U-Boot and device trees are
@@ -271,6 +260,34 @@ Examples:
         #[arg(long, value_name = "DIR", default_value = "/")]
         firmware: PathBuf,
     },
+}
+
+/// What `walt media sd --help` says at its end: examples, and the boards of the table of models.
+fn sd_help() -> String {
+    let boards: String = boot::MODELS
+        .iter()
+        .filter(|model| model.bootloader == boot::Bootloader::UBoot)
+        .map(|model| {
+            let option = if model.generation.is_some() { "--model" } else { "--board" };
+            format!("  {:21} {}\n", format!("{option} {}", model.name), model.description)
+        })
+        .collect();
+    format!(
+        "\
+One card serves every Raspberry Pi. Their firmware and U-Boot are not part of WalT: the card gets them from \
+--firmware, which is a root directory below which Debian's packages raspi-firmware, u-boot-rpi and linux-image-* are \
+installed or unpacked, or a directory that has the files by their names on the card. What is missing is said, with the \
+commands that bring it.
+
+Boards:
+{boards}
+Examples:
+  walt media sd --out rpi.img --firmware firmware/
+  walt media sd --out rpi.img --firmware firmware/ --json | jq '.left_out'
+  dd if=rpi.img of=/dev/sdX bs=4M conv=fsync status=progress
+  walt media sd --out-dir rpi-firmware/ --firmware firmware/   # for boards that need no card
+  walt media sd --out card.img --board qemu-arm-64"
+    )
 }
 
 /// Where a card is written.

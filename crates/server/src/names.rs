@@ -20,6 +20,20 @@ pub fn model_of_class<'a>(vci: &'a str, uci: &'a str) -> Option<&'a str> {
     })
 }
 
+/// Board that the first stage has no model for, by the name of its device tree or what else it knows of it:
+/// `walt.node.unknown-<board>`. Made of what a model is made of: other characters of file names become dashes, and it has at
+/// most 64 bytes. `None` if nothing of a name is left.
+pub fn board_of_class(vci: &str, uci: &str) -> Option<String> {
+    [vci, uci].into_iter().find_map(|class| {
+        let (_, rest) = class.split_once("walt.node.unknown-")?;
+        let of_file_name = |c: &char| c.is_ascii_alphanumeric() || "-_.,+".contains(*c);
+        let text: String = rest.chars().take_while(of_file_name).take(64).collect();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let board = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+        Some(board).filter(|board| !board.is_empty())
+    })
+}
+
 /// Full form of an image name: registry, repository and tag are spelled out
 /// (`debian` → `docker.io/library/debian:latest`).
 ///
@@ -71,6 +85,23 @@ mod tests {
         ] {
             assert_eq!(model_of_class(vci, uci), model, "{vci:?} {uci:?}");
         }
+    }
+
+    #[test]
+    fn boards_of_classes() {
+        for (vci, uci, board) in [
+            ("walt.node.unknown-bcm2711-rpi-cm4", "", Some("bcm2711-rpi-cm4")),
+            ("walt.node.unknown-socfpga_cyclone5_DE0\0", "", Some("socfpga-cyclone5-de0")),
+            ("", "\u{9}walt.node.unknown-a..b/../c", Some("a-b")),
+            ("walt.node.unknown-", "", None),
+            ("walt.node.unknown--._", "", None),
+            ("walt.node.unknown-\u{1b}[2J", "", None),
+            ("walt.node.rpi-3-b", "", None),
+        ] {
+            assert_eq!(board_of_class(vci, uci).as_deref(), board, "{vci:?} {uci:?}");
+        }
+        let long = board_of_class(&format!("walt.node.unknown-{}", "x".repeat(255)), "").unwrap();
+        assert_eq!(long.len(), 64);
     }
 
     #[test]

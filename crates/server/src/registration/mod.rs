@@ -280,13 +280,9 @@ impl Registrar {
     fn lease(&mut self, event: LeaseEvent, now_ms: i64, actions: &mut Vec<Action>) {
         let mac = event.mac;
         // Our first stage asks so on a board that it does not know.
-        let (board, model) = match names::model_of_class(&event.vci, &event.uci) {
-            Some(said) => match said.strip_prefix("unknown-") {
-                Some(board) => (Some(board.to_owned()), None),
-                None => (None, Some(said.to_owned())),
-            },
-            None => (None, None),
-        };
+        let board = names::board_of_class(&event.vci, &event.uci);
+        let model = names::model_of_class(&event.vci, &event.uci).filter(|said| !said.starts_with("unknown-"));
+        let model = model.map(str::to_owned);
         let before = self.devices.get(&mac).map(|device| device.row.clone());
         let mut row = before.clone().unwrap_or_else(|| DeviceRow {
             mac,
@@ -384,10 +380,17 @@ impl Registrar {
         let mac = self.find_node(node)?;
         let row = &self.devices[&mac].row;
         let Some(model) = row.model.clone() else {
+            let (why, hint) = match &row.board {
+                Some(board) => (
+                    format!("no model is known for its board, {board}"),
+                    "docs/adding-a-board.md tells how a board is added; `walt node show` lists the nodes",
+                ),
+                None => ("it has never said walt.node.<model> to DHCP".into(), "`walt node show` lists the nodes"),
+            };
             return Err(Problem {
                 kind: ProblemKind::UnknownNode,
-                message: format!("{} is not a node: it has never said walt.node.<model> to DHCP", row.name),
-                hint: Some("`walt node show` lists the nodes".into()),
+                message: format!("{} is not a node: {why}", row.name),
+                hint: Some(hint.into()),
             });
         };
         let default = (self.default_image)(&model);

@@ -120,8 +120,14 @@ impl Running {
     }
 
     pub(crate) fn register_node(&self) {
-        let lease = r#"{"mac": "52-54-00-00-ab-01", "ip": "10.9.8.7", "uci": "walt.node.pc-x86-64"}"#;
-        assert_eq!(self.request("POST", "/v1/leases", lease).0, 204);
+        self.register("01", "pc-x86-64");
+    }
+
+    /// A machine of this model asks for its address, 10.9.8.7 for the MAC that ends in 01.
+    pub(crate) fn register(&self, end: &str, model: &str) {
+        let ip = 6 + end.parse::<u8>().unwrap();
+        let lease = format!(r#"{{"mac": "52-54-00-00-ab-{end}", "ip": "10.9.8.{ip}", "uci": "walt.node.{model}"}}"#);
+        assert_eq!(self.request("POST", "/v1/leases", &lease).0, 204);
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -1,5 +1,6 @@
 //! The daemon as a process, in a network of its own (needs root, as the daemon does).
 
+mod architectures;
 mod full_disk;
 mod images;
 mod lab;
