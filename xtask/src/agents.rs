@@ -2,7 +2,8 @@
 //!
 //! Two kinds of toolchain do: rustup's targets with musl, which bring their own C library and linker, and those with
 //! glibc, which want a C compiler for the architecture (Debian's `gcc-*` and `libc6-dev-*-cross`). musl comes first: it
-//! makes the agent half as large.
+//! makes the agent half as large. For some targets of the second kind nobody offers Rust's standard library: it is built
+//! with the agent, from its source.
 
 mod debian_std;
 
@@ -58,9 +59,22 @@ fn targets(architecture: Architecture) -> Vec<Target> {
                 "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
             ),
         ],
-        // Debian's C library for hard floats is for ARMv7: only musl will do.
-        Architecture::Armv6 => vec![musl("arm-unknown-linux-musleabihf")],
+        // Debian's C library with hard floats is for ARMv7, the one with soft floats for ARMv5 and later.
+        Architecture::Armv6 => vec![
+            musl("arm-unknown-linux-musleabihf"),
+            glibc("arm-unknown-linux-gnueabi", "arm-linux-gnueabi-gcc", "gcc-arm-linux-gnueabi libc6-dev-armel-cross"),
+        ],
     }
+}
+
+/// Where Rust's standard library for a target comes from.
+enum Std {
+    /// The toolchain has it.
+    Toolchain,
+    /// Debian's, in this directory for `rustc --sysroot`.
+    Debian(PathBuf),
+    /// The toolchain has its source (`cargo -Z build-std`, in the unstable book of cargo).
+    Source,
 }
 
 /// An agent that was built, or why it was not.
@@ -122,8 +136,8 @@ fn build(architecture: Architecture) -> Result<(PathBuf, &'static str)> {
     let targets = targets(architecture);
     let mut wanting = Vec::new();
     for target in &targets {
-        let sysroot = match usable(target, architecture) {
-            Ok(sysroot) => sysroot,
+        let std = match usable(target, architecture) {
+            Ok(std) => std,
             Err(why) => {
                 wanting.push(format!("{}: {why}", target.triple));
                 continue;
@@ -133,12 +147,19 @@ fn build(architecture: Architecture) -> Result<(PathBuf, &'static str)> {
         command.args(["build", "--quiet", "--package", "walt-node", "--profile", "agent", "--target", target.triple]);
         let mut flags = "-C target-feature=+crt-static".to_owned();
         let mut directory = crate::target_directory();
-        if let Some(sysroot) = sysroot {
-            // Its crates are not those of the toolchain: what was built with the one is useless to the other.
-            flags.push_str(&format!(" --sysroot={}", sysroot.display()));
-            directory = directory.join("debian-std");
-            command.arg("--target-dir").arg(&directory);
+        // What is built with one standard library, or as if by another compiler, is useless to the others.
+        match std {
+            Std::Toolchain => {}
+            Std::Debian(sysroot) => {
+                flags.push_str(&format!(" --sysroot={}", sysroot.display()));
+                directory.push("debian-std");
+            }
+            Std::Source => {
+                command.env("RUSTC_BOOTSTRAP", "1").args(["-Z", "build-std=std,panic_abort"]);
+                directory.push("std-from-source");
+            }
         }
+        command.arg("--target-dir").arg(&directory);
         let variable = format!("CARGO_TARGET_{}_LINKER", target.triple.to_uppercase().replace('-', "_"));
         command.env("RUSTFLAGS", flags).env(variable, target.linker.map_or("rust-lld", |(compiler, _)| compiler));
         run(&mut command).with_context(|| format!("the agent for {architecture} does not build"))?;
@@ -148,27 +169,48 @@ fn build(architecture: Architecture) -> Result<(PathBuf, &'static str)> {
     bail!("{}", wanting.join("; "))
 }
 
-/// Whether `target` can be built for; the error says how to get what is missing. Gives back where its standard library is,
-/// if that is not the toolchain's own place.
-fn usable(target: &Target, architecture: Architecture) -> Result<Option<PathBuf>, String> {
+/// Whether `target` can be built for, and with which standard library; the error says how to get what is missing.
+fn usable(target: &Target, architecture: Architecture) -> Result<Std, String> {
     if let Some((compiler, packages)) = target.linker
         && run(Command::new("sh").args(["-c", &format!("command -v {compiler}")])).is_err()
     {
         return Err(format!("no {compiler} (apt-get install {packages})"));
     }
     if has_std(&toolchain_libraries(target.triple)?) {
-        return Ok(None);
+        return Ok(Std::Toolchain);
     }
-    if has_rustup() {
-        return match add_target(target.triple) {
-            Ok(()) => Ok(None),
-            Err(why) => Err(format!("no standard library (rustup target add {}: {why})", target.triple)),
-        };
+    let mut why = if has_rustup() {
+        match add("target", target.triple) {
+            Ok(()) => return Ok(Std::Toolchain),
+            Err(why) => format!("rustup target add {}: {why}", target.triple),
+        }
+    } else if target.linker.is_some() {
+        match debian_std::sysroot(architecture) {
+            Ok(sysroot) => return Ok(Std::Debian(sysroot)),
+            Err(why) => format!("{why:#}"),
+        }
+    } else {
+        format!("with rustup: rustup target add {}", target.triple)
+    };
+    // A C library for it is there: that is all that is missing.
+    if target.linker.is_some() {
+        match source() {
+            Ok(()) => return Ok(Std::Source),
+            Err(no_source) => why.push_str(&format!("; nor its source: {no_source}")),
+        }
     }
-    match (target.linker, debian_std::sysroot(architecture)) {
-        (Some(_), Ok(sysroot)) => Ok(Some(sysroot)),
-        (Some(_), Err(why)) => Err(format!("no standard library ({why:#})")),
-        (None, _) => Err(format!("no standard library (with rustup: rustup target add {})", target.triple)),
+    Err(format!("no standard library ({why})"))
+}
+
+/// Sees to it that the toolchain has the source of the standard library.
+fn source() -> Result<(), String> {
+    let sysroot = run_words("rustc --print sysroot").map_err(|error| format!("{error:#}"))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/Cargo.lock").exists() {
+        Ok(())
+    } else if has_rustup() {
+        add("component", "rust-src").map_err(|why| format!("rustup component add rust-src: {why}"))
+    } else {
+        Err("apt-get install rust-web-src".to_owned())
     }
 }
 
@@ -187,14 +229,14 @@ fn has_rustup() -> bool {
     run_words("rustup --version").is_ok()
 }
 
-/// Has rustup bring the target. What it cannot bring for this release of Rust is not asked for again.
-fn add_target(triple: &str) -> Result<(), String> {
+/// `rustup KIND add NAME`. What it cannot bring for this release of Rust is not asked for again.
+fn add(kind: &str, name: &str) -> Result<(), String> {
     let version = run_words("rustc --version").unwrap_or_default();
-    let refused = crate::target_directory().join(format!("no-{triple}"));
+    let refused = crate::target_directory().join(format!("no-{name}"));
     if fs::read_to_string(&refused).is_ok_and(|text| text == version) {
         return Err("it is not to be had".to_owned());
     }
-    let added = run(Command::new("rustup").args(["target", "add", triple]).current_dir(crate::repository()));
+    let added = run(Command::new("rustup").args([kind, "add", name]).current_dir(crate::repository()));
     added.map(drop).map_err(|error| {
         // Without this file it is tried again, and that is all.
         let _ = fs::write(&refused, version);

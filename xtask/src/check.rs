@@ -3,7 +3,8 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use testbed::process::run_shown;
+use boot::Architecture;
+use testbed::process::{self, run_shown};
 
 use crate::agents;
 use crate::programs::cargo;
@@ -14,7 +15,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("check: {what}");
         run_shown(&mut { command })?;
     }
-    agents_are_small_and_static()?;
+    agents_are_small_and_run_anywhere()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -35,7 +36,7 @@ fn commands() -> Vec<(&'static str, Command)> {
 }
 
 /// The agent is copied into the memory of every node and must run in any image.
-fn agents_are_small_and_static() -> Result<()> {
+fn agents_are_small_and_run_anywhere() -> Result<()> {
     const MOST: usize = 2_000_000;
     for outcome in agents::build_all()? {
         let architecture = outcome.architecture;
@@ -51,8 +52,24 @@ fn agents_are_small_and_static() -> Result<()> {
         ensure!(bytes.len() < MOST, "the agent for {architecture} has {} bytes, more than {MOST}", bytes.len());
         let is_static = is_static(&bytes).with_context(|| format!("{path:?} is no ELF file"))?;
         ensure!(is_static, "the agent for {architecture} is not static");
+        // Not on the processor of this machine, but on the least of those that it is for.
+        let (emulator, processor) = least_processor(architecture);
+        process::run(Command::new(emulator).args(["-cpu", processor]).arg(&path).arg("walt-version"))
+            .with_context(|| format!("the agent for {architecture} does not run on an {processor}"))?;
     }
     Ok(())
+}
+
+/// The emulator for an architecture (Debian's package qemu-user-static), and its name for a processor that has no more than
+/// what makes the architecture: the ARM1176 is that of a Raspberry Pi B, the Cortex-A7 and A53 are those of the 2 and 3.
+fn least_processor(architecture: Architecture) -> (&'static str, &'static str) {
+    match architecture {
+        Architecture::X86_64 => ("qemu-x86_64-static", "qemu64"),
+        Architecture::X86 => ("qemu-i386-static", "qemu32"),
+        Architecture::Armv6 => ("qemu-arm-static", "arm1176"),
+        Architecture::Armv7 => ("qemu-arm-static", "cortex-a7"),
+        Architecture::Aarch64 => ("qemu-aarch64-static", "cortex-a53"),
+    }
 }
 
 /// Whether no program header of an ELF file asks for a dynamic linker (elf(5), `PT_INTERP`); `None` if it is none.

@@ -283,7 +283,7 @@ impl Architecture {
 /// As `uname -m` has it, which is also what the directories of agents are named by.
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::X86_64 => "x86_64",
             Self::X86 => "i686",
             Self::Armv6 => "armv6l",
