@@ -187,7 +187,7 @@ fn usable(target: &Target, architecture: Architecture) -> Result<Std, String> {
     } else if target.linker.is_some() {
         match debian_std::sysroot(architecture) {
             Ok(sysroot) => return Ok(Std::Debian(sysroot)),
-            Err(why) => format!("{why:#}"),
+            Err(why) => why.to_string(),
         }
     } else {
         format!("with rustup: rustup target add {}", target.triple)
