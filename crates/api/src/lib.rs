@@ -5,9 +5,11 @@
 //! 1970-01-01 UTC, durations are milliseconds, unless a name says otherwise.
 
 mod image;
+mod log;
 mod node;
 
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
+pub use log::{Checkpoint, LogLine};
 pub use node::{
     BootRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration, Step, StepStatus, Stuck, Trace,
 };
@@ -80,6 +82,8 @@ pub enum ProblemKind {
     UnknownImage,
     /// No such path in the image (404).
     UnknownPath,
+    /// No such checkpoint (404).
+    UnknownCheckpoint,
     /// The thing is in use (409).
     InUse,
     /// The image can not be used for this (422).
@@ -97,7 +101,7 @@ impl ProblemKind {
     pub fn http_status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
-            Self::UnknownNode | Self::UnknownImage | Self::UnknownPath => 404,
+            Self::UnknownNode | Self::UnknownImage | Self::UnknownPath | Self::UnknownCheckpoint => 404,
             Self::InUse => 409,
             Self::UnsuitableImage => 422,
             Self::Unreachable => 502,

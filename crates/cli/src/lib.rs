@@ -4,6 +4,7 @@ mod args;
 pub mod dhcp_event;
 mod http;
 mod image;
+mod log;
 mod media;
 mod node;
 mod progress;
@@ -25,6 +26,7 @@ pub fn run() -> ExitCode {
     let result = match args.command {
         Command::Node(command) => node::run(&client, command),
         Command::Image(command) => image::run(&client, command),
+        Command::Log(command) => log::run(&client, command),
         Command::Media(command) => media::run(command),
         Command::Status { json } => report::status(&client, json),
     };

@@ -70,7 +70,8 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
     let store = image::Store::open_with(&settings.state_dir, settings.limits).context(
         "can not use the state directory (one daemon a state directory: stop the other one, or use --state-dir)",
     )?;
-    let (registry, writer, loaded) = Registry::open(&settings.state_dir.join("walt.db"))?;
+    let (registry, writer, loaded) = Registry::open(&settings.state_dir.join("walt.db"), settings.logs)?;
+    journal::keep_in(&registry);
     let exports = Arc::new(Exports::default());
     let for_defaults = settings.clone();
     let (site, inbox) = Site::new(

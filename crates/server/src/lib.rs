@@ -6,6 +6,7 @@ mod daemon;
 pub mod hooks;
 pub mod journal;
 pub mod links;
+pub mod logs;
 pub mod names;
 pub mod nodes;
 pub mod privileges;

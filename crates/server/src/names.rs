@@ -43,6 +43,13 @@ pub fn full_image_name(name: &str) -> Result<String, image::reference::ParseRefe
     Ok(name.parse::<image::Reference>()?.to_string())
 }
 
+/// User that an image belongs to: `ada` for `docker.io/ada/tiny:v1`. Images of other registries, those of no user
+/// (`library`) and those of the platform (`waltplatform`) belong to nobody.
+pub fn owner_of_image(full_name: &str) -> Option<&str> {
+    let (user, rest) = full_name.strip_prefix("docker.io/")?.split_once('/')?;
+    (!rest.contains('/') && !["library", "waltplatform"].contains(&user)).then_some(user)
+}
+
 /// The one of `candidates` that `wrong` was probably meant to be.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
@@ -70,6 +77,19 @@ mod tests {
         }
         for wrong in ["", "A", "a b", "a/../b", "a:", "/a", "a//b", "host.x/", "a:b c"] {
             assert!(full_image_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn owners_of_images() {
+        for (name, owner) in [
+            ("docker.io/ada/tiny:v1", Some("ada")),
+            ("docker.io/library/debian:latest", None),
+            ("docker.io/waltplatform/rpi-3-b-default:latest", None),
+            ("docker.io/a/b/c:latest", None),
+            ("localhost:5000/ada/tiny:v1", None),
+        ] {
+            assert_eq!(owner_of_image(name), owner, "{name}");
         }
     }
 

@@ -185,6 +185,7 @@ impl Services {
         let counters = self.counters;
         let about = About { since: Instant::now(), interface, address, counters: Box::new(move || counters.read()) };
         let router = control::router(Control { site: site.clone(), about: Arc::new(about) });
+        let router = router.into_make_service_with_connect_info::<control::Caller>();
         let listener = tokio::net::UnixListener::from_std(self.control).context("can not serve the control socket")?;
         parts.add("the control API", async move { axum::serve(listener, router).await });
         Ok(parts)

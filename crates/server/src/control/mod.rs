@@ -1,8 +1,10 @@
 //! The control API: HTTP and JSON on a Unix socket. `walt` and `walt-dhcp-event` are its clients.
 
 mod answer;
+mod caller;
 mod follow;
 mod images;
+mod logs;
 mod nodes;
 mod openapi;
 mod socket;
@@ -15,9 +17,10 @@ use std::time::Instant;
 use api::Status;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, extract::FromRef};
 
+pub use caller::Caller;
 pub use openapi::document;
 pub use socket::{SocketError, bind};
 
@@ -70,6 +73,9 @@ pub fn router(control: Control) -> Router {
         .route("/v1/nodes/{node}/wait", get(nodes::wait))
         .route("/v1/nodes/{node}/boot", post(nodes::boot))
         .route("/v1/nodes/{node}/reboot", post(nodes::reboot))
+        .route("/v1/logs", get(logs::show))
+        .route("/v1/checkpoints", get(logs::checkpoints).post(logs::add_checkpoint))
+        .route("/v1/checkpoints/{name}", delete(logs::remove_checkpoint))
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .route("/v1/images", get(images::list).delete(images::remove))
         .route("/v1/images/clone", post(images::clone))

@@ -8,13 +8,14 @@ use api::{
     BootRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress, Rebooted, Registration, Trace,
 };
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use net::{LeaseEvent, MacAddr};
 use serde::Deserialize;
 
 use super::answer::{Refused, problem};
+use super::caller::Caller;
 use super::follow::{Standing, follow};
 use crate::nodes::{RequestError, ask};
 use crate::registration::{Device, Input};
@@ -28,16 +29,29 @@ const MAX_WAIT_S: u64 = 24 * 3600;
 pub(crate) struct Which {
     #[serde(default)]
     all: bool,
+    set: Option<String>,
 }
 
 /// Nodes, or all devices.
 #[utoipa::path(get, path = "/v1/nodes",
-    params(("all" = Option<bool>, Query, description = "unknown devices, too")),
-    responses((status = 200, body = Vec<Node>)))]
-pub(crate) async fn list(State(site): State<Arc<Site>>, Query(which): Query<Which>) -> Json<Vec<Node>> {
+    params(("all" = Option<bool>, Query, description = "unknown devices, too"),
+           ("set" = Option<String>, Query, description = "those of a set, such as `n1,n2` or `my-nodes`")),
+    responses((status = 200, body = Vec<Node>), (status = 404, body = Problem)))]
+pub(crate) async fn list(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Query(which): Query<Which>,
+) -> Result<Json<Vec<Node>>, Refused> {
+    if let Some(set) = &which.set {
+        let user = caller.user().await?;
+        let state = site.state();
+        let found = state.registrar.find_set(set, &user)?;
+        let devices = found.into_iter().filter_map(|mac| state.registrar.device(mac));
+        return Ok(Json(devices.map(|device| node(&state, device)).collect()));
+    }
     let state = site.state();
     let devices = state.registrar.devices().filter(|device| which.all || device.row.model.is_some());
-    Json(devices.map(|device| node(&state, device)).collect())
+    Ok(Json(devices.map(|device| node(&state, device)).collect()))
 }
 
 /// One node.

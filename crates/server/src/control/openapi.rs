@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{images, nodes};
+use super::{images, logs, nodes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,10 @@ use super::{images, nodes};
         nodes::wait,
         nodes::boot,
         nodes::reboot,
+        logs::show,
+        logs::checkpoints,
+        logs::add_checkpoint,
+        logs::remove_checkpoint,
         images::list,
         images::clone,
         images::import,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::UdpSocket;
 
 use super::now_us;
-use crate::registry::LogRow;
+use crate::registry::{Issuer, LogRow};
 use crate::site::Site;
 
 /// Largest datagram taken, in bytes: netconsole cuts at 1000 (Documentation/networking/netconsole.rst).
@@ -54,7 +54,7 @@ impl Netconsole {
                 Err(error) => return Err(error),
             };
             let SocketAddr::V4(peer) = peer else { continue };
-            let Some(issuer) = site.node_at(*peer.ip()) else {
+            let Some(issuer) = site.node_at(*peer.ip()).map(Issuer::Device) else {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 continue;
             };

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wire::node::{BOOT_STREAM, BootStep, KEEP_ALIVE_SECONDS, MAX_LINE, Session, SessionEvent};
 
 use super::now_us;
-use crate::registry::LogRow;
+use crate::registry::{Issuer, LogRow};
 use crate::site::Site;
 use crate::timeline::Seen;
 
@@ -206,21 +206,23 @@ async fn serve(stream: TcpStream, place: &mut Place, site: &Site) -> Result<(), 
                 let text = String::from_utf8_lossy(text).into_owned();
                 let at_us = timestamp.and_then(|at| i64::try_from(at.as_micros()).ok()).unwrap_or_else(now_us);
                 let Session::Lines(name, _) = &session else { continue };
-                record(site, place.mac, name.as_str(), at_us, text);
+                record(site, place.mac, name.as_str(), at_us, text).await;
             }
             SessionEvent::Closed => return Ok(()),
         }
     }
 }
 
-fn record(site: &Site, issuer: MacAddr, stream: &str, at_us: i64, line: String) {
+/// A node that sends more than the disk takes waits: no line of a stream is lost here.
+async fn record(site: &Site, node: MacAddr, stream: &str, at_us: i64, line: String) {
     if stream == BOOT_STREAM {
         match BootStep::parse(&line) {
-            Ok(step) => site.see(issuer, &Seen::Agent(step)),
-            Err(error) => tracing::debug!(mac = %issuer, %error, line, "a boot step is malformed"),
+            Ok(step) => site.see(node, &Seen::Agent(step)),
+            Err(error) => tracing::debug!(mac = %node, %error, line, "a boot step is malformed"),
         }
     }
-    site.registry().log(LogRow { issuer, stream: stream.to_owned(), at_us, line });
+    let row = LogRow { issuer: Issuer::Device(node), stream: stream.to_owned(), at_us, line };
+    site.registry().log_in_turn(row).await;
 }
 
 /// Reads a line without its newline into `line`; false at the end of the connection.

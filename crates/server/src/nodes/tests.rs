@@ -10,8 +10,9 @@ use wire::node::Request;
 
 use super::*;
 use crate::hooks::Hooks;
+use crate::logs::{self, Filter, Wanted};
 use crate::registration::Input;
-use crate::registry::{Registry, Writer};
+use crate::registry::{Issuer, Registry, Retention, Writer};
 use crate::server_files::{Network, ServerIdentity};
 use crate::site::{Images, Site, now_ms};
 
@@ -30,7 +31,7 @@ struct Lab {
 async fn lab(with_node: bool) -> Lab {
     let dir = tempfile::tempdir().unwrap();
     let store = image::Store::open(dir.path()).unwrap();
-    let (registry, writer, loaded) = Registry::open(&dir.path().join("walt.db")).unwrap();
+    let (registry, writer, loaded) = Registry::open(&dir.path().join("walt.db"), Retention::default()).unwrap();
     let network =
         Network { server_ip: Ipv4Addr::LOCALHOST, server_mac: [2; 6], name_servers: Vec::new(), domain: None };
     let identity = ServerIdentity::gather(&dir.path().join("keys"), dir.path().into(), network).unwrap();
@@ -103,7 +104,8 @@ impl Lab {
     fn logs(&mut self) -> Vec<String> {
         self.writer = None;
         let db = rusqlite::Connection::open(self.dir.path().join("walt.db")).unwrap();
-        let mut lines = db.prepare("SELECT stream || ': ' || line FROM logs ORDER BY rowid").unwrap();
+        let mut lines =
+            db.prepare("SELECT stream || ': ' || line FROM logs WHERE issuer != 'server' ORDER BY id").unwrap();
         lines.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     }
 }
@@ -211,4 +213,47 @@ async fn requests_to_a_node_end_as_it_answers() {
     assert!(matches!(ask(b"").await, Err(RequestError::Nonsense { .. })));
     let none = super::client::exchange(([127, 0, 0, 1], 1).into(), Ipv4Addr::LOCALHOST, Request::Ping).await;
     assert!(matches!(none, Err(RequestError::Connect { .. })));
+}
+
+/// What a reader gets, with at least so many lines.
+async fn read(lab: &Lab, wanted: Wanted, least: usize) -> Vec<String> {
+    let (batches, mut received) = tokio::sync::mpsc::channel(1);
+    let reading = tokio::spawn(logs::read(lab.site.clone(), wanted, batches));
+    let mut lines = Vec::new();
+    while lines.len() < least {
+        let Some(batch) = received.recv().await else { break };
+        lines.extend(batch.into_iter().map(|line| format!("{} {} {}", line.issuer, line.stream, line.line)));
+    }
+    drop(received);
+    reading.await.unwrap().unwrap();
+    lines
+}
+
+#[tokio::test]
+async fn a_reader_goes_from_the_past_into_the_present_without_a_gap() {
+    let lab = lab(true).await;
+    let send = async |from: u32, until: u32| {
+        let lines: String = (from..until).map(|n| format!("{n}\n")).collect();
+        lab.exchange(format!("REQ_NEW_INCOMING_LOGS\napp\nNO_TIMESTAMPS\n{lines}CLOSE\n").as_bytes()).await;
+    };
+    // More than one batch of history, and of the present.
+    send(0, 2500).await;
+    let only = |text: &str| Some(regex::Regex::new(text).unwrap());
+    let filter = Filter { issuers: Some([Issuer::Device(MAC)].into()), stream: only("^app$"), line: None };
+    let all = Wanted { history: Some(logs::Range::FULL), realtime: true, filter: filter.clone() };
+    let (lines, ()) = tokio::join!(read(&lab, all, 5000), send(2500, 5000));
+    let expected: Vec<_> = (0..5000).map(|n| format!("node-000001 app {n}")).collect();
+    assert!(lines == expected, "{} lines, {:?} to {:?}", lines.len(), lines.first(), lines.last());
+
+    let past = Wanted {
+        history: Some(logs::Range::FULL),
+        realtime: false,
+        filter: Filter { line: only("^49[0-9]9$"), ..filter.clone() },
+    };
+    assert_eq!(read(&lab, past, 99).await.len(), 10);
+    // Nobody but the node has written to that stream, and the server tells of the node.
+    let server = Filter { issuers: Some([Issuer::Server].into()), stream: None, line: only("is a new node") };
+    let told = read(&lab, Wanted { history: Some(logs::Range::FULL), realtime: false, filter: server }, 99).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("server platform node-000001: "), "{told:?}");
 }

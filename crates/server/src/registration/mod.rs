@@ -8,6 +8,7 @@
 mod deliver;
 mod image;
 mod lookup;
+mod sets;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use boot::Architecture;
 use net::{LeaseEvent, MacAddr};
 
 use deliver::unsuitable;
+pub use sets::Owner;
 pub use variant::{Content, Failure, ImageEntry, Job, Prepared, Pulled, Ready, Variant};
 pub use wanted::{ImageKey, Wanted, architecture_of};
 

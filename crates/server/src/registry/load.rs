@@ -6,7 +6,7 @@ use std::str::FromStr;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
-use super::{BootRow, DeviceRow, ImageRow, LeaseRow, StepRow, source};
+use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, StepRow, source};
 use crate::registration::ImageKey;
 
 /// All that the daemon starts from.
@@ -22,6 +22,8 @@ pub struct Loaded {
     pub boots: Vec<(BootRow, Vec<StepRow>)>,
     /// Number that the next boot gets.
     pub next_boot: i64,
+    /// Moments with names.
+    pub checkpoints: Vec<CheckpointRow>,
     /// Values of the daemon itself.
     pub meta: BTreeMap<String, Vec<u8>>,
 }
@@ -58,8 +60,12 @@ pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
     let leases =
         rows(db, "SELECT * FROM leases", |row| Ok(LeaseRow { mac: parsed(row, "mac")?, ip: parsed(row, "ip")? }))?;
     let meta = rows(db, "SELECT * FROM meta", |row| Ok((row.get("key")?, row.get("value")?)))?;
+    let checkpoints = rows(db, "SELECT * FROM checkpoints", |row| {
+        Ok(CheckpointRow { user: row.get("user")?, name: row.get("name")?, at_us: row.get("at_us")? })
+    })?;
     let next_boot = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM boots", [], |row| row.get(0))?;
-    Ok(Loaded { devices, images, leases, boots: boots(db)?, next_boot, meta: meta.into_iter().collect() })
+    let meta = meta.into_iter().collect();
+    Ok(Loaded { devices, images, leases, boots: boots(db)?, next_boot, checkpoints, meta })
 }
 
 fn boots(db: &Connection) -> rusqlite::Result<Vec<(BootRow, Vec<StepRow>)>> {
@@ -88,7 +94,7 @@ fn rows<T>(db: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::R
 }
 
 /// A column that holds the text form of a value.
-fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,

@@ -70,6 +70,28 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE image_variants RENAME TO images;
     ALTER TABLE devices ADD COLUMN board TEXT;
 ",
+    "
+    -- Each line has a number for good, by which readers go on where they were.
+    CREATE TABLE numbered_logs (
+        id INTEGER PRIMARY KEY,
+        issuer TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        came_s INTEGER NOT NULL,
+        line TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO numbered_logs (issuer, stream, at_us, came_s, line)
+        SELECT issuer, stream, at_us, at_us / 1000000, line FROM logs ORDER BY rowid;
+    DROP TABLE logs;
+    ALTER TABLE numbered_logs RENAME TO logs;
+    CREATE INDEX logs_by_time ON logs (at_us);
+    CREATE TABLE checkpoints (
+        user TEXT NOT NULL,
+        name TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        PRIMARY KEY (user, name)
+    ) STRICT;
+",
 ];
 
 /// Brings the database to the newest version.

@@ -5,9 +5,11 @@
 //! one thread that writes follows it. Nobody ever waits for the disk: what is still to be
 //! written lies in `Pending`, where a newer state of the same thing replaces the older one, so
 //! it can not grow beyond the platform itself; log lines and boot steps, which come in any number, are
-//! bounded, and counted when they are dropped.
+//! bounded, and counted when they are dropped. Log lines alone are read again later ([`LogReader`]): what has not been
+//! written is not seen, so that one place says what there is and in which order it came.
 
 mod load;
+mod logs;
 mod migrations;
 mod pending;
 mod source;
@@ -19,15 +21,19 @@ use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use image::store::Source;
 use net::MacAddr;
+use tokio::sync::{Notify, watch};
 
 use crate::registration::ImageKey;
 pub use load::Loaded;
+pub use logs::{Issuer, KeptLine, LogReader, LogRow, Retention};
 use pending::Pending;
 
 /// A device, as it is kept.
@@ -96,17 +102,15 @@ pub struct StepRow {
     pub ok: bool,
 }
 
-/// A log line of a node.
+/// A moment that a user gave a name to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogRow {
-    /// Device that sent it.
-    pub issuer: MacAddr,
-    /// Stream it belongs to.
-    pub stream: String,
+pub struct CheckpointRow {
+    /// User.
+    pub user: String,
+    /// Name, one of the user's.
+    pub name: String,
     /// Microseconds since 1970.
     pub at_us: i64,
-    /// The line, without its end.
-    pub line: String,
 }
 
 /// A lease of our DHCP server.
@@ -174,6 +178,7 @@ pub enum RegistryError {
 #[derive(Debug, Clone)]
 pub struct Registry {
     shared: Arc<Shared>,
+    path: Arc<Path>,
 }
 
 #[derive(Debug, Default)]
@@ -181,6 +186,18 @@ struct Shared {
     pending: Mutex<Pending>,
     wake: Condvar,
     dropped: AtomicU64,
+    /// Log lines may have room again.
+    room: Notify,
+    written: watch::Sender<Written>,
+}
+
+/// How far the log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Lines that were taken since start, and are written now or lost.
+    settled: u64,
+    /// Number of the last line in the database; 0 if there is none.
+    pub last_id: i64,
 }
 
 /// The thread that writes. Dropping it writes what is left and ends it.
@@ -196,7 +213,7 @@ impl Registry {
     ///
     /// # Errors
     /// The file can not be used; see [`RegistryError`].
-    pub fn open(path: &Path) -> Result<(Self, Writer, Loaded), RegistryError> {
+    pub fn open(path: &Path, retention: Retention) -> Result<(Self, Writer, Loaded), RegistryError> {
         let open = |cause| RegistryError::Open { path: path.to_owned(), cause };
         // The key of the NFS handles is in it: for root alone.
         let options = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
@@ -207,17 +224,19 @@ impl Registry {
         db.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
         db.pragma_update(None, "foreign_keys", true).map_err(open)?;
         migrations::run(&mut db, path)?;
-        let loaded = load::all(&db).map_err(|cause| RegistryError::Read { path: path.to_owned(), cause })?;
+        let read = |cause| RegistryError::Read { path: path.to_owned(), cause };
+        let loaded = load::all(&db).map_err(read)?;
         let shared = Arc::new(Shared::default());
+        shared.written.send_replace(Written { settled: 0, last_id: logs::last_id(&db).map_err(read)? });
         let for_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("registry".into())
             .spawn(move || {
                 crate::privileges::drop_or_exit();
-                write::run(&mut db, &for_thread);
+                write::run(&mut db, &for_thread, retention);
             })
             .map_err(RegistryError::Thread)?;
-        Ok((Self { shared: shared.clone() }, Writer { shared, thread: Some(thread) }, loaded))
+        Ok((Self { shared: shared.clone(), path: path.into() }, Writer { shared, thread: Some(thread) }, loaded))
     }
 
     /// The device is now like this.
@@ -265,9 +284,58 @@ impl Registry {
         self.shared.append(|pending| pending.step(row));
     }
 
-    /// A log line has come.
+    /// The checkpoint is now there; another one of this name is not any more.
+    pub fn checkpoint(&self, row: CheckpointRow) {
+        self.shared.change(|pending| pending.checkpoint(row));
+    }
+
+    /// The checkpoint is there no more.
+    pub fn remove_checkpoint(&self, user: String, name: String) {
+        self.shared.change(|pending| pending.remove_checkpoint(user, name));
+    }
+
+    /// A log line has come; it is dropped, and counted, if the disk can not follow.
     pub fn log(&self, row: LogRow) {
-        self.shared.append(|pending| pending.log(row));
+        self.shared.append(|pending| pending.log(row).is_ok());
+    }
+
+    /// As [`log`](Self::log), but waits until there is room for the line.
+    pub async fn log_in_turn(&self, mut row: LogRow) {
+        loop {
+            let mut room = pin!(self.shared.room.notified());
+            // From here on no news of room is missed.
+            room.as_mut().enable();
+            let taken = self.shared.lock().log(row);
+            match taken {
+                Ok(()) => return self.shared.wake.notify_one(),
+                Err(refused) => row = refused,
+            }
+            room.await;
+        }
+    }
+
+    /// Changes each time that log lines were written.
+    pub fn written(&self) -> watch::Receiver<Written> {
+        self.shared.written.subscribe()
+    }
+
+    /// Waits until the log lines that have come so far can be read, or until `limit` has passed.
+    pub async fn settle_logs(&self, limit: Duration) -> Written {
+        let taken = self.shared.lock().logs_taken;
+        let mut written = self.written();
+        let settled = written.wait_for(|written| written.settled >= taken);
+        match tokio::time::timeout(limit, settled).await {
+            Ok(Ok(written)) => *written,
+            Ok(Err(_)) | Err(_) => *self.written().borrow(),
+        }
+    }
+
+    /// A connection to read log lines with. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The database can not be opened.
+    pub fn log_reader(&self) -> Result<LogReader, RegistryError> {
+        LogReader::open(&self.path)
     }
 
     /// Boot steps and log lines that were dropped because the disk could not follow.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use net::MacAddr;
 
-use super::{BootRow, DeviceRow, ImageRow, LeaseRow, LogRow, StepRow};
+use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, LogRow, StepRow};
 use crate::registration::ImageKey;
 
 /// Log lines, and boots with their steps, that may wait for the disk: some seconds of a storm.
@@ -21,6 +21,10 @@ pub(super) struct Pending {
     pub(super) boots: Vec<BootRow>,
     pub(super) steps: Vec<StepRow>,
     pub(super) logs: Vec<LogRow>,
+    /// Log lines that were taken since start; not lines that wait.
+    pub(super) logs_taken: u64,
+    /// `None`: removed.
+    pub(super) checkpoints: BTreeMap<(String, String), Option<CheckpointRow>>,
     pub(super) closed: bool,
 }
 
@@ -61,8 +65,22 @@ impl Pending {
         push(&mut self.steps, row, MAX_STEPS)
     }
 
-    pub(super) fn log(&mut self, row: LogRow) -> bool {
-        push(&mut self.logs, row, MAX_LOGS)
+    /// Gives the row back if there is no room.
+    pub(super) fn log(&mut self, row: LogRow) -> Result<(), LogRow> {
+        if self.logs.len() >= MAX_LOGS {
+            return Err(row);
+        }
+        self.logs.push(row);
+        self.logs_taken += 1;
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(&mut self, row: CheckpointRow) {
+        self.checkpoints.insert((row.user.clone(), row.name.clone()), Some(row));
+    }
+
+    pub(super) fn remove_checkpoint(&mut self, user: String, name: String) {
+        self.checkpoints.insert((user, name), None);
     }
 
     pub(super) fn close(&mut self) {
@@ -74,22 +92,23 @@ impl Pending {
             && self.images.is_empty()
             && self.leases.is_empty()
             && self.meta.is_empty()
+            && self.checkpoints.is_empty()
             && self.boots.is_empty()
             && self.steps.is_empty()
             && self.logs.is_empty()
     }
 
-    /// Takes all that is to be written, but leaves `closed` as it is.
+    /// Takes all that is to be written; what is told of the future or the past stays.
     pub(super) fn take(&mut self) -> Self {
-        let closed = self.closed;
+        let Self { closed, logs_taken, .. } = *self;
         let batch = std::mem::take(self);
-        self.closed = closed;
+        (self.closed, self.logs_taken) = (closed, logs_taken);
         batch
     }
 
     /// Puts back a batch that could not be written, below what has come since. Its log lines and
-    /// steps come back as far as there is room; returns how many did not.
-    pub(super) fn put_back(&mut self, batch: Self) -> u64 {
+    /// steps come back as far as there is room; returns how many lines and how many others did not.
+    pub(super) fn put_back(&mut self, batch: Self) -> (u64, u64) {
         for (mac, row) in batch.devices {
             self.devices.entry(mac).or_insert(row);
         }
@@ -102,9 +121,12 @@ impl Pending {
         for (key, value) in batch.meta {
             self.meta.entry(key).or_insert(value);
         }
-        put_back(&mut self.boots, batch.boots, MAX_STEPS)
-            + put_back(&mut self.steps, batch.steps, MAX_STEPS)
-            + put_back(&mut self.logs, batch.logs, MAX_LOGS)
+        for (key, row) in batch.checkpoints {
+            self.checkpoints.entry(key).or_insert(row);
+        }
+        let others =
+            put_back(&mut self.boots, batch.boots, MAX_STEPS) + put_back(&mut self.steps, batch.steps, MAX_STEPS);
+        (put_back(&mut self.logs, batch.logs, MAX_LOGS), others)
     }
 
     /// Devices whose old boots may now be one too many.

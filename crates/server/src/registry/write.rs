@@ -7,21 +7,21 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::pending::Pending;
-use super::{DeviceRow, Shared, source};
+use super::{DeviceRow, Retention, Shared, logs, source};
 
 /// Boots kept of each device.
 const BOOTS_KEPT: i64 = 20;
-/// Log lines kept of all devices together.
-const LOGS_KEPT: i64 = 1_000_000;
 /// Log lines written between two looks at how many there are.
 const LOGS_BETWEEN_TRIMS: usize = 10_000;
+/// Log lines forgotten at one such look: more than have come since the last one.
+const LOGS_TRIMMED: u32 = 20_000;
 /// Time to gather what comes together, so that a boot storm costs few transactions.
 const GATHER: Duration = Duration::from_millis(20);
 /// Pause after a failure, such as a full disk.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Writes until the registry is closed and nothing is left.
-pub(super) fn run(db: &mut Connection, shared: &Shared) {
+pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
     let mut logs_since_trim = LOGS_BETWEEN_TRIMS;
     let mut failing = false;
     loop {
@@ -38,11 +38,13 @@ pub(super) fn run(db: &mut Connection, shared: &Shared) {
         if batch.is_empty() {
             return;
         }
+        shared.room.notify_waiters();
         logs_since_trim += batch.logs.len();
-        let trim = logs_since_trim >= LOGS_BETWEEN_TRIMS;
+        let trim = (logs_since_trim >= LOGS_BETWEEN_TRIMS).then_some(retention);
         match write(db, &batch, trim) {
-            Ok(()) => {
-                if trim {
+            Ok(last_id) => {
+                settle(shared, batch.logs.len() as u64, last_id);
+                if trim.is_some() {
                     logs_since_trim = 0;
                 }
                 if failing {
@@ -55,8 +57,9 @@ pub(super) fn run(db: &mut Connection, shared: &Shared) {
                     tracing::error!(%cause, "can not write the registry; it is tried again every 5 s");
                     failing = true;
                 }
-                let lost = shared.lock().put_back(batch);
-                shared.dropped.fetch_add(lost, Ordering::Relaxed);
+                let (lines, others) = shared.lock().put_back(batch);
+                shared.dropped.fetch_add(lines + others, Ordering::Relaxed);
+                settle(shared, lines, None);
                 if closed {
                     tracing::error!("the last changes of the registry are lost");
                     return;
@@ -67,7 +70,18 @@ pub(super) fn run(db: &mut Connection, shared: &Shared) {
     }
 }
 
-fn write(db: &mut Connection, batch: &Pending, trim: bool) -> rusqlite::Result<()> {
+/// Tells who waits that so many log lines are written, the last one with this number, or lost.
+fn settle(shared: &Shared, lines: u64, last_id: Option<i64>) {
+    if lines > 0 {
+        shared.written.send_modify(|written| {
+            written.settled += lines;
+            written.last_id = last_id.unwrap_or(written.last_id);
+        });
+    }
+}
+
+/// Writes all of it or nothing; gives back the number of the last log line, if there was one.
+fn write(db: &mut Connection, batch: &Pending, trim: Option<Retention>) -> rusqlite::Result<Option<i64>> {
     let db = db.transaction()?;
     write_devices(&db, batch)?;
     for (key, row) in &batch.images {
@@ -95,18 +109,22 @@ fn write(db: &mut Connection, batch: &Pending, trim: bool) -> rusqlite::Result<(
         db.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")?.execute(params![key, value])?;
     }
     write_boots(&db, batch)?;
-    for row in &batch.logs {
-        db.prepare_cached("INSERT INTO logs (issuer, stream, at_us, line) VALUES (?, ?, ?, ?)")?.execute(params![
-            row.issuer.to_string(),
-            row.stream,
-            row.at_us,
-            row.line
-        ])?;
+    for ((user, name), row) in &batch.checkpoints {
+        match row {
+            Some(row) => db
+                .prepare_cached("INSERT OR REPLACE INTO checkpoints (user, name, at_us) VALUES (?, ?, ?)")?
+                .execute(params![user, name, row.at_us])?,
+            None => db.prepare_cached("DELETE FROM checkpoints WHERE user = ? AND name = ?")?.execute([user, name])?,
+        };
     }
-    if trim {
-        db.execute("DELETE FROM logs WHERE rowid <= (SELECT max(rowid) FROM logs) - ?", [LOGS_KEPT])?;
+    let now_s = crate::site::now_ms() / 1000;
+    logs::write(&db, &batch.logs, now_s)?;
+    let last_id = (!batch.logs.is_empty()).then(|| db.last_insert_rowid());
+    if let Some(retention) = trim {
+        logs::trim(&db, retention, now_s, LOGS_TRIMMED)?;
     }
-    db.commit()
+    db.commit()?;
+    Ok(last_id)
 }
 
 fn write_devices(db: &Connection, batch: &Pending) -> rusqlite::Result<()> {

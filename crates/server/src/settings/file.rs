@@ -20,6 +20,7 @@ pub struct File {
     pub(super) rpi_firmware_dir: Option<PathBuf>,
     pub(super) dhcp: Dhcp,
     pub(super) hooks: Hooks,
+    pub(super) logs: Logs,
     pub(super) images: Images,
     pub(super) registries: Registries,
 }
@@ -39,6 +40,13 @@ pub(super) struct Dhcp {
 #[serde(default)]
 pub(super) struct Hooks {
     pub(super) lease: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Logs {
+    pub(super) keep_days: Option<u32>,
+    pub(super) keep_mib: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -71,6 +79,8 @@ pub(super) const KEYS: &[&str] = &[
     "dhcp.domain",
     "dhcp.relays",
     "hooks.lease",
+    "logs.keep_days",
+    "logs.keep_mib",
     "images.max_image_gib",
     "images.max_layer_gib",
     "images.keep_free_mib",

@@ -7,6 +7,7 @@ mod file;
 mod flags;
 mod limits;
 mod relays;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ pub use file::File;
 pub use flags::Flags;
 use image::store::Limits;
 pub use relays::Relay;
+
+use crate::registry::Retention;
 
 /// Where the configuration is looked for unless a flag says otherwise. It may be absent.
 pub const DEFAULT_CONFIG: &str = "/etc/walt/server.toml";
@@ -41,6 +44,8 @@ pub struct Settings {
     pub dhcp: Dhcp,
     /// Programs of the user.
     pub hooks: Hooks,
+    /// How much of the logs is kept.
+    pub logs: Retention,
     /// Image that a new node of a model gets, by model.
     pub default_images: BTreeMap<String, String>,
     /// What images may ask of this machine's disk.
@@ -184,6 +189,7 @@ impl Settings {
                 relays: relays::parse(&file.dhcp.relays)?,
             },
             hooks: Hooks { lease: file.hooks.lease },
+            logs: retention::check(&file.logs)?,
             limits: limits::check(&file.images)?,
             default_images: file.images.default,
             registries: Registries { insecure: file.registries.insecure },

@@ -25,8 +25,9 @@ pub use images::Images;
 pub use observe::client_kind;
 
 use crate::hooks::Hooks;
+use crate::logs::{self, Checkpoints};
 use crate::registration::{Input, Registrar};
-use crate::registry::{Loaded, Registry};
+use crate::registry::{Issuer, Loaded, LogRow, Registry};
 use crate::timeline::Timeline;
 
 /// Requests that may wait for the task that decides.
@@ -37,6 +38,8 @@ const QUEUE: usize = 1024;
 pub struct State {
     /// Devices, images, and what is decided about them.
     pub registrar: Registrar,
+    /// Moments that users gave names to.
+    pub checkpoints: Checkpoints,
     timelines: HashMap<MacAddr, Timeline>,
     next_boot: i64,
 }
@@ -88,7 +91,8 @@ impl Site {
         let timelines =
             boots.map(|(boot, steps)| (boot.mac, Timeline::restore(boot.id, boot.started_ms, steps))).collect();
         let registrar = Registrar::new(loaded, default_image);
-        let state = Mutex::new(State { registrar, timelines, next_boot: loaded.next_boot });
+        let checkpoints = Checkpoints::new(loaded.checkpoints.iter().cloned());
+        let state = Mutex::new(State { registrar, checkpoints, timelines, next_boot: loaded.next_boot });
         let (changed, _) = watch::channel(0);
         let site = Self { state, changed, requests, registry, exports, images, hooks, links, state_dir };
         (Arc::new(site), Inbox { requests: inbox, links: links_inbox })
@@ -179,6 +183,12 @@ impl Site {
         }
         self.tell_waiting();
         Ok(())
+    }
+
+    /// Logs what happens to the platform.
+    fn tell(&self, line: String) {
+        let at_us = now_ms() * 1000;
+        self.registry.log(LogRow { issuer: Issuer::Server, stream: logs::PLATFORM.to_owned(), at_us, line });
     }
 
     fn tell_waiting(&self) {

@@ -55,11 +55,21 @@ impl Site {
     /// Adds an observation to a device's timeline.
     pub fn see(&self, mac: MacAddr, seen: &Seen) {
         let now = now_ms();
-        let changes = self.state().see(mac, seen, now);
+        let (changes, name) = {
+            let mut state = self.state();
+            let changes = state.see(mac, seen, now);
+            let name = state.registrar.device(mac).map_or_else(|| mac.to_string(), |device| device.row.name.clone());
+            (changes, name)
+        };
+        if let (Seen::Registration { step, detail, ok }, true) = (seen, changes.is_empty()) {
+            // Nothing is known of a boot that it could be a step of.
+            self.tell(format!("{name}: {step}{}: {detail}", if *ok { "" } else { " failed" }));
+        }
         for change in changes {
             match change {
                 Change::Boot { id, started_ms } => {
                     tracing::info!(%mac, "a boot begins");
+                    self.tell(format!("{name}: a boot begins"));
                     self.registry.boot(BootRow { id, mac, started_ms });
                 }
                 Change::Step(step) => {
@@ -69,6 +79,8 @@ impl Site {
                     } else {
                         tracing::warn!(%mac, at_s = seconds, step = step.name, detail = step.detail, "boot step failed");
                     }
+                    let failed = if step.ok { "" } else { " failed" };
+                    self.tell(format!("{name}: {:.3} s: {}{failed}: {}", seconds, step.name, step.detail));
                     self.registry.step(step);
                 }
             }

@@ -4,6 +4,7 @@ mod architectures;
 mod full_disk;
 mod images;
 mod lab;
+mod logs;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
