@@ -86,8 +86,8 @@ pub const MODELS: &[Model] = {
             Generation::Two => (&[Armv7, Armv6], PIN, Nothing, &["rpi_2"]),
             Generation::Three => (&[Aarch64, Armv7, Armv6], MINI, RaspberryPiRom, &["rpi_3", "rpi_arm64"]),
             Generation::Four => (&[Aarch64, Armv7, Armv6], MINI, RaspberryPiEeprom, &["rpi_4", "rpi_arm64"]),
-            // Its firmware starts 64-bit kernels alone.
-            Generation::Five => (&[Aarch64], "ttyAMA10,115200", RaspberryPiEeprom, &["rpi_arm64"]),
+            // Its firmware starts 64-bit kernels alone, and below these the processor (Cortex-A76) runs 32-bit programs.
+            Generation::Five => (&[Aarch64, Armv7, Armv6], "ttyAMA10,115200", RaspberryPiEeprom, &["rpi_arm64"]),
         };
         Model {
             name,
@@ -177,7 +177,7 @@ pub const MODELS: &[Model] = {
         pi("rpi-400", "Raspberry Pi 400", Four, FOUR_HUNDRED, "bcm2711-rpi-400.dtb"),
         pi("rpi-5-b", "Raspberry Pi 5", Five, FIVE_B, "bcm2712-rpi-5-b.dtb"),
         virt("qemu-arm", "QEMU virtual machine, 32-bit ARM", &[Armv7, Armv6], QEMU_ARM, &["qemu_arm"]),
-        virt("qemu-arm-64", "QEMU virtual machine, 64-bit ARM", &[Aarch64], QEMU_ARM_64, &["qemu_arm64"]),
+        virt("qemu-arm-64", "QEMU virtual machine, 64-bit ARM", &[Aarch64, Armv7, Armv6], QEMU_ARM_64, &["qemu_arm64"]),
     ]
 };
 
@@ -272,7 +272,8 @@ impl Architecture {
         match (architecture, variant.unwrap_or_default()) {
             ("amd64", "" | "v1") => Some(Self::X86_64),
             ("386", _) => Some(Self::X86),
-            ("arm", "v6") => Some(Self::Armv6),
+            // No node is older than v6, and what is built for v5 runs there.
+            ("arm", "v5" | "v6") => Some(Self::Armv6),
             ("arm", "" | "v7") => Some(Self::Armv7),
             ("arm64", "" | "v8") => Some(Self::Aarch64),
             _ => None,
@@ -350,11 +351,11 @@ mod tests {
         for (name, expected) in [("arm64", "aarch64"), ("arm/v6", "armv6l"), ("linux/arm", "armv7l"), ("386", "i686")] {
             assert_eq!(Architecture::by_name(name).map(|a| a.to_string()).as_deref(), Some(expected));
         }
-        for name in ["", "linux/", "arm/", "arm/v5", "riscv64", "linux/linux/arm"] {
+        for name in ["", "linux/", "arm/", "riscv64", "linux/linux/arm"] {
             assert_eq!(Architecture::by_name(name), None, "{name}");
         }
         assert_eq!(Architecture::of_oci_platform("arm64", None), Some(Architecture::Aarch64));
-        assert_eq!(Architecture::of_oci_platform("arm", Some("v5")), None);
+        assert_eq!(Architecture::of_oci_platform("arm", Some("v5")), Some(Architecture::Armv6));
         assert_eq!(Architecture::of_oci_platform("riscv64", None), None);
     }
 }

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error};
-use boot::media::output::{NewImage, write_directory};
+use boot::media::output::{NewImage, remove_unfinished, write_directory};
 use boot::media::pc::{self, Stick, StickError};
 use boot::media::raspberry_pi::{self, Card, CardError, Firmware};
 use boot::media::{File, disk, uboot_card};
-use boot::{Bootloader, MODELS, Model};
+use boot::{Architecture, Bootloader, MODELS, Model};
 use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::args::{MediaCommand, MediaTarget};
 use crate::progress::Shown;
@@ -51,12 +53,26 @@ struct LeftOut {
 }
 
 pub(crate) fn run(command: MediaCommand) -> Result<(), Error> {
+    leave_nothing_when_ended()?;
     match command {
         MediaCommand::Sd { target, model, board, firmware } => {
             sd(&target, model.or(board).as_deref().unwrap_or(FAMILY), &firmware)
         }
         MediaCommand::Usb { out, force, json, firmware } => usb(&out, force, json, &firmware),
     }
+}
+
+/// Ctrl-C ends the program, but not before what is half written has been removed.
+fn leave_nothing_when_ended() -> Result<(), Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("can not wait for signals")?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            remove_unfinished();
+            // As shells report a program that a signal has ended.
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }
 
 fn sd(target: &MediaTarget, model: &str, firmware: &Path) -> Result<(), Error> {
@@ -123,7 +139,13 @@ fn usb(out: &Path, force: bool, json: bool, root: &Path) -> Result<(), Error> {
     let written = Written {
         path: out.display().to_string(),
         size,
-        models: MODELS.iter().filter(|model| model.bootloader == Bootloader::Ipxe).map(|model| model.name).collect(),
+        models: MODELS
+            .iter()
+            .filter(|model| model.bootloader == Bootloader::Ipxe)
+            // What starts by UEFI is for 64 bits; every PC starts by BIOS.
+            .filter(|model| stick.boot_code.is_some() || model.architectures.contains(&Architecture::X86_64))
+            .map(|model| model.name)
+            .collect(),
         left_out,
         files: paths(&stick.files),
     };

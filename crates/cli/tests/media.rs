@@ -234,3 +234,25 @@ fn where_to_write_must_be_said() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
 }
+
+#[test]
+fn what_is_half_written_goes_when_the_program_is_ended() {
+    let desk = Desk::new();
+    // A card is begun, and then the firmware is read: from a pipe that nobody writes to.
+    let pipe = desk.firmware.path().join("start4.elf");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walt"))
+        .args(["media", "sd", "--out", &desk.image(), "--firmware", desk.firmware()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    while desk.names().is_empty() {
+        assert!(begun.elapsed().as_secs() < 20 && child.try_wait().unwrap().is_none(), "no card is begun");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(desk.names(), [""; 0]);
+}

@@ -1,5 +1,8 @@
 //! What an image is built for, told by the programs in it.
 
+use std::cell::Cell;
+use std::io;
+
 use crate::platform::Platform;
 use crate::{FileKind, View, elf};
 
@@ -28,11 +31,29 @@ const PROGRAMS: [&str; 17] = [
 ];
 
 /// What the programs of an image are built for; `None` if it has none that tells. Blocks on the disk.
-pub(crate) fn platform(view: &View) -> Option<Platform> {
-    PROGRAMS.iter().find_map(|path| {
-        let ino = view.resolve(path.as_bytes()).ok()?;
-        view.attr(ino).filter(|attr| attr.kind == FileKind::Regular)?;
-        // What can not be read tells nothing; whoever serves the image meets the damage.
-        elf::platform(&|offset, buf| view.read_at(ino, offset, buf).unwrap_or(0))
-    })
+///
+/// # Errors
+/// A program can not be read: it might have told something else than the next one.
+pub(crate) fn platform(view: &View) -> io::Result<Option<Platform>> {
+    for path in PROGRAMS {
+        let Ok(ino) = view.resolve(path.as_bytes()) else { continue };
+        if view.attr(ino).is_none_or(|attr| attr.kind != FileKind::Regular) {
+            continue;
+        }
+        let failed = Cell::new(None);
+        let read = |offset, buf: &mut [u8]| {
+            view.read_at(ino, offset, buf).unwrap_or_else(|error| {
+                failed.set(Some(error));
+                0
+            })
+        };
+        let platform = elf::platform(&read);
+        if let Some(error) = failed.take() {
+            return Err(error);
+        }
+        if platform.is_some() {
+            return Ok(platform);
+        }
+    }
+    Ok(None)
 }

@@ -116,7 +116,7 @@ impl Services {
         };
         let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
         let boot_files = BootFiles::new(loaders, exports.clone());
-        let boot_files = boot_files.with_firmware(&settings.rpi_firmware_dir, board_firmware(settings)?);
+        let boot_files = boot_files.with_firmware(&settings.rpi_firmware_dir, board_firmware(settings));
         exports.boards().remember(loaded.leases.iter().map(|lease| (lease.mac, lease.ip)));
         exports.boards().remember(loaded.devices.iter().map(|device| (device.mac, device.ip)));
         let address = SocketAddrV4::new(ip, 69);
@@ -287,13 +287,20 @@ impl Services {
 }
 
 /// The firmware of Raspberry Pi boards, if the administrator has put it there.
-fn board_firmware(settings: &Settings) -> Result<Option<Firmware>, Error> {
+fn board_firmware(settings: &Settings) -> Option<Firmware> {
     let directory = &settings.rpi_firmware_dir;
-    let firmware = Firmware::load(directory).context("can not load the firmware of Raspberry Pi boards")?;
-    if let Some(firmware) = &firmware {
-        tracing::info!(directory = %directory.display(), files = firmware.len(), "firmware for Raspberry Pi boards");
+    match Firmware::load(directory) {
+        Ok(Some(firmware)) => {
+            tracing::info!(directory = %directory.display(), files = firmware.len(), "firmware for Raspberry Pi boards");
+            Some(firmware)
+        }
+        Ok(None) => None,
+        // All other machines boot without.
+        Err(error) => {
+            tracing::error!(%error, "no firmware for Raspberry Pi boards that boot by themselves");
+            None
+        }
     }
-    Ok(firmware)
 }
 
 fn bind_dhcp(

@@ -1,9 +1,11 @@
 //! Where media are written: a file or a directory, complete or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
@@ -75,6 +77,32 @@ pub struct NewImage {
     path: PathBuf,
     file: NamedTempFile,
     replace: bool,
+    listed: Listed,
+}
+
+/// Files that are being written, by their names for the time being.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all files that are being written, for a program that is about to be ended.
+pub fn remove_unfinished() {
+    for path in unfinished().iter() {
+        // It may have got its name just now.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// The place of a file in that list.
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        unfinished().remove(&self.0);
+    }
 }
 
 impl NewImage {
@@ -101,7 +129,9 @@ impl NewImage {
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(directory)
             .map_err(|source| OutputError::Create { path: path.to_owned(), source: plain(source) })?;
-        Ok(Self { path: path.to_owned(), file, replace })
+        let listed = Listed(file.path().to_owned());
+        unfinished().insert(listed.0.clone());
+        Ok(Self { path: path.to_owned(), file, replace, listed })
     }
 
     /// Writes the whole content; `progress` hears how many bytes are done.
@@ -135,11 +165,12 @@ impl NewImage {
     /// # Errors
     /// When something has come there meanwhile, or the disk fails.
     pub fn finish(self) -> Result<(), OutputError> {
-        let Self { path, file, replace } = self;
+        let Self { path, file, replace, listed } = self;
         let sync = file.as_file().sync_all();
         let named = sync.and_then(|()| {
             if replace { file.persist(&path) } else { file.persist_noclobber(&path) }.map_err(|error| error.error)
         });
+        drop(listed);
         match named {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OutputError::Exists(path)),
@@ -152,7 +183,8 @@ impl NewImage {
 /// of these names are replaced; others stay.
 ///
 /// # Errors
-/// When a file is there that may not be replaced, or something can not be written: then what was written is removed.
+/// When a file is there that may not be replaced, or something can not be written: then what was written is removed. The
+/// files get their names once all are on the disk; only if that fails halfway are some of them new and some as before.
 pub fn write_directory(path: &Path, files: &[File], replace: bool) -> Result<(), OutputError> {
     let mut created = Vec::new();
     let result = write_files(path, files, replace, &mut created);
@@ -173,6 +205,7 @@ fn write_files(path: &Path, files: &[File], replace: bool, created: &mut Vec<Pat
     if let (false, Some(there)) = (replace, targets.iter().find(|target| target.exists())) {
         return Err(OutputError::Exists(there.clone()));
     }
+    let mut written = Vec::new();
     for (File { content, .. }, target) in files.iter().zip(&targets) {
         let directory = target.parent().unwrap_or(path);
         // The outermost that is missing first.
@@ -184,12 +217,15 @@ fn write_files(path: &Path, files: &[File], replace: bool, created: &mut Vec<Pat
             fs::create_dir(directory).map_err(|source| OutputError::Create { path: directory.to_owned(), source })?;
             created.push(directory.to_owned());
         }
-        let existed = target.exists();
         let mut file = NewImage::create(target, replace)?;
         file.write(content, |_| {})?;
+        written.push(file);
+    }
+    for (file, target) in written.into_iter().zip(targets) {
+        let existed = target.exists();
         file.finish()?;
         if !existed {
-            created.push(target.clone());
+            created.push(target);
         }
     }
     Ok(())
@@ -287,5 +323,18 @@ mod tests {
         let broken = [File::new("a", "1"), File::new("a/b", "2")];
         write_directory(&other, &broken, false).unwrap_err();
         assert!(!other.exists());
+    }
+
+    #[test]
+    fn files_that_are_replaced_are_all_new_or_all_old() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &str, content: &[u8]| File { path: path.into(), content: content.to_vec() };
+        write_directory(root.path(), &[file("a", b"old"), file("b", b"old")], false).unwrap();
+        // The last one can not be written: there is a directory.
+        fs::create_dir(root.path().join("c")).unwrap();
+        let files = [file("a", b"new"), file("b", b"new"), file("c", b"new")];
+        assert!(write_directory(root.path(), &files, true).is_err());
+        assert_eq!(["a", "b"].map(|name| fs::read(root.path().join(name)).unwrap()), [b"old", b"old"]);
+        assert_eq!(names(root.path()), ["a", "b", "c"]);
     }
 }

@@ -9,7 +9,7 @@ use crate::server_layer::{Base, PrepareError};
 use crate::store::{Partial, Store};
 
 /// Counts the ways in which programs were looked at: what an older one has found is looked at again.
-const LOOK: &str = "1";
+const LOOK: &str = "2";
 
 /// Why it can not be said what an image is built for.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum PlatformError {
     /// Its layers can not be merged.
     #[error(transparent)]
     Base(#[from] PrepareError),
+    /// Its programs can not be read.
+    #[error("can not read the programs of the image: {0}")]
+    Programs(#[from] std::io::Error),
 }
 
 impl Store {
@@ -34,9 +37,12 @@ impl Store {
             return Ok(platform);
         }
         let said = self.config(image)?.platform;
-        let platform = match programs::platform(base.view()?) {
-            // A 32-bit ARM program that does not tell its variant.
-            Some(found) if found.variant.is_none() && found.architecture == said.architecture => said,
+        let platform = match programs::platform(base.view()?)? {
+            // A 32-bit ARM program that does not tell its variant: the configuration may. Of others the variant is a matter
+            // of how fast they run.
+            Some(found) if found.architecture == "arm" && found.variant.is_none() && said.architecture == "arm" => {
+                Platform { variant: said.variant, ..found }
+            }
             Some(found) => found,
             None => said,
         };

@@ -13,6 +13,7 @@ use walt_image::{DiffId, Digest, ImageDigest};
 /// An image to be.
 pub(crate) struct TestImage {
     pub(crate) architecture: &'static str,
+    pub(crate) variant: Option<&'static str>,
     pub(crate) labels: Value,
     /// Uncompressed tars, base first.
     pub(crate) layers: Vec<Vec<u8>>,
@@ -20,7 +21,7 @@ pub(crate) struct TestImage {
 
 impl TestImage {
     pub(crate) fn new(layers: Vec<Vec<u8>>) -> TestImage {
-        TestImage { architecture: "amd64", labels: json!({"walt.node.models": "pc-x86-64"}), layers }
+        TestImage { architecture: "amd64", variant: None, labels: json!({"walt.node.models": "pc-x86-64"}), layers }
     }
 
     pub(crate) fn diff_ids(&self) -> Vec<DiffId> {
@@ -29,11 +30,14 @@ impl TestImage {
 
     pub(crate) fn config(&self) -> Vec<u8> {
         let diff_ids: Vec<_> = self.diff_ids().iter().map(DiffId::to_string).collect();
-        let config = json!({
+        let mut config = json!({
             "architecture": self.architecture, "os": "linux", "created": "2024-01-01T00:00:00Z",
             "config": {"Labels": self.labels},
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
+        if let Some(variant) = self.variant {
+            config["variant"] = variant.into();
+        }
         config.to_string().into_bytes()
     }
 

@@ -156,14 +156,29 @@ fn programs_tell_what_an_image_is_built_for() {
 }
 
 #[test]
+fn a_variant_that_says_how_fast_programs_run_is_not_what_they_are_built_for() {
+    let (_dir, store) = store();
+    for (class, machine, architecture, variant, expected) in [
+        (2, 62, "amd64", "v2", "linux/amd64"),
+        (2, 183, "arm64", "v9", "linux/arm64"),
+        // Of 32-bit ARM it says what they need.
+        (1, 40, "arm", "v6", "linux/arm/v6"),
+    ] {
+        let image = TestImage { variant: Some(variant), ..built_for(architecture, system(class, machine)) };
+        let digest = import(&store, &image);
+        assert_eq!(platform(&store, &digest), expected);
+    }
+}
+
+#[test]
 fn what_was_found_out_is_kept_as_long_as_the_image() {
     let (dir, store) = store();
     let digest = import(&store, &built_for("amd64", system(2, 183)));
     assert_eq!(platform(&store, &digest), "linux/arm64");
     let note = dir.path().join(format!("configs/{}.platform", digest.hex()));
-    assert_eq!(fs::read_to_string(&note).unwrap(), "1 linux/arm64\n");
+    assert_eq!(fs::read_to_string(&note).unwrap(), "2 linux/arm64\n");
     // Read back, unless another way of looking wrote it, or it is damaged.
-    for (text, expected) in [("1 linux/386\n", "linux/386"), ("0 linux/386\n", "linux/arm64"), ("1", "linux/arm64")] {
+    for (text, expected) in [("2 linux/386\n", "linux/386"), ("1 linux/386\n", "linux/arm64"), ("2", "linux/arm64")] {
         fs::write(&note, text).unwrap();
         assert_eq!(platform(&store, &digest), expected, "{text}");
     }

@@ -67,10 +67,12 @@ impl Firmware {
         {
             let entries = match fs::read_dir(&below) {
                 Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if prefix.is_empty() {
-                        return Ok(None);
-                    }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && prefix.is_empty() => return Ok(None),
+                // No overlays, or something else of that name.
+                Err(error)
+                    if !prefix.is_empty()
+                        && [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
+                {
                     continue;
                 }
                 Err(source) => return Err(FirmwareError::List { directory: below, source }),
@@ -80,8 +82,12 @@ impl Firmware {
                 let read = |source| FirmwareError::Read { path: path.clone(), source };
                 // What is no file, or has a name that no firmware asks for, is none of our business.
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                if !fs::metadata(&path).map_err(read)?.is_file() {
-                    continue;
+                match fs::metadata(&path) {
+                    Ok(found) if found.is_file() && !name.starts_with('.') => {}
+                    Ok(_) => continue,
+                    // A link to nowhere, or a file that has just been replaced.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(read(error)),
                 }
                 let bytes = read_at_most(&path, room).map_err(read)?;
                 if bytes.len() as u64 > room || files.len() == MAX_FILES {

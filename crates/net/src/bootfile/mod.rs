@@ -120,7 +120,7 @@ impl BootFiles {
         let file = if path == START_UBOOT && boards.is_closing() {
             Ok(BootFile::from_bytes(boot::uboot::script_image(TRY_AGAIN)))
         } else if boards.stage(client) == Some(BoardStage::Firmware) {
-            self.open_for_firmware(client, firmware::without_board(path))
+            self.open_for_firmware(client, path)
         } else {
             self.open_for_node(client, path)
         };
@@ -142,8 +142,14 @@ impl BootFiles {
 
     /// Firmware looks for many files that need not be there, and must have others whatever is known of its board: those
     /// of its own image, if that is ready and has them, and otherwise ours, which lead to U-Boot. The start script
-    /// alone never comes from there.
-    fn open_for_firmware(&self, client: Ipv4Addr, path: &[u8]) -> Result<BootFile, Unavailable> {
+    /// alone never comes from there. A directory of the board's own is taken off the path, unless the image has it.
+    fn open_for_firmware(&self, client: Ipv4Addr, asked: &[u8]) -> Result<BootFile, Unavailable> {
+        let path = firmware::without_board(asked);
+        if path.len() < asked.len()
+            && let Ok(own) = self.open_for_node(client, asked)
+        {
+            return Ok(own);
+        }
         let why = match self.open_for_node(client, path) {
             Err(why) if path != START_UBOOT => why,
             own => return own,

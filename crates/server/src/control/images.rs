@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::answer::{Refused, problem};
 use super::follow::{Standing, follow};
 use crate::names;
-use crate::registration::{ImageEntry, ImageKey, Input, Job, Pulled, Registrar, Wanted, architecture_of};
+use crate::registration::{ImageEntry, ImageKey, Input, Job, Pulled, Registrar, Variant, Wanted, architecture_of};
 use crate::site::{Exported, Site, Upload};
 
 /// Bytes of a file that are read at once.
@@ -128,15 +128,19 @@ pub(crate) async fn clone(State(site): State<Arc<Site>>, Query(named): Query<Clo
     Ok(follow(site, move |site| {
         let state = site.state();
         match state.registrar.image(&name) {
-            Some(entry) => progress_of(&name, entry),
+            Some(entry) => match architecture {
+                Some(architecture) => progress_of(&name, entry.variants_for(architecture).map(|(_, one)| one)),
+                None => progress_of(&name, entry.variants.values()),
+            },
             None => Standing::Failed(problem(ProblemKind::UnknownImage, format!("{name} was removed meanwhile"), None)),
         }
     }))
 }
 
-/// How far all variants have come: as far as the one that is furthest behind.
-fn progress_of(name: &str, entry: &ImageEntry) -> Standing {
-    let jobs = || entry.variants.values().map(|variant| &variant.job);
+/// How far these variants have come: as far as the one that is furthest behind.
+fn progress_of<'a>(name: &str, variants: impl Iterator<Item = &'a Variant>) -> Standing {
+    let variants: Vec<_> = variants.collect();
+    let jobs = || variants.iter().map(|variant| &variant.job);
     let mut bytes: Option<(u64, u64)> = None;
     for job in jobs() {
         match job {
@@ -161,7 +165,7 @@ fn progress_of(name: &str, entry: &ImageEntry) -> Standing {
         let kind = if failure.transient { ProblemKind::Unreachable } else { ProblemKind::UnsuitableImage };
         return Standing::Failed(problem(kind, format!("{}: {}", failure.step, failure.cause), None));
     }
-    let digests: BTreeSet<_> = entry.variants.values().filter_map(|variant| variant.digest()).collect();
+    let digests: BTreeSet<_> = variants.iter().filter_map(|variant| variant.digest()).collect();
     Standing::Done(format!("{name} is ready, {}", digests.into_iter().collect::<Vec<_>>().join(" ")))
 }
 
@@ -198,7 +202,7 @@ pub(crate) async fn import(
         let state = site.state();
         let entries = recorded.iter().filter_map(|name| Some((name, state.registrar.image(name)?)));
         for (name, entry) in entries {
-            match progress_of(name, entry) {
+            match progress_of(name, entry.variants.values()) {
                 Standing::Done(_) => {}
                 going_or_failed => return going_or_failed,
             }

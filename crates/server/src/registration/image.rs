@@ -1,5 +1,7 @@
 //! The images that nodes want: getting each of them once, however many nodes wait.
 
+use std::collections::BTreeSet;
+
 use api::{Problem, ProblemKind};
 use boot::Architecture;
 
@@ -13,11 +15,34 @@ const FIRST_PAUSE_MS: i64 = 5_000;
 const LONGEST_PAUSE_MS: i64 = 60_000;
 /// What only a change elsewhere can repair is looked at again when a node asks, but not more often.
 const ASK_AGAIN_MS: i64 = 60_000;
+/// What failed, has nothing, and is wanted by no node is forgotten after this time: whoever asked has been told.
+const FORGOTTEN_AFTER_MS: i64 = 60_000;
 
 impl Registrar {
     /// When [`super::Input::Tick`] is due next (milliseconds since 1970).
     pub fn next_retry_ms(&self) -> Option<i64> {
-        self.variants().filter_map(|(_, variant)| variant.retry_at_ms()).min()
+        self.failed_ones().into_iter().map(|(_, next)| next.at_ms()).min()
+    }
+
+    /// What becomes of everything that has failed and does not stay as it is. Names come from the network (a node says
+    /// its model): what no node wants any more is not asked for for ever, nor kept.
+    fn failed_ones(&self) -> Vec<(ImageKey, Next)> {
+        let failed = |variant: &Variant| matches!(variant.job, Job::Failed { .. });
+        let failed: Vec<_> = self.variants().filter(|(_, variant)| failed(variant)).collect();
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        let wanted: BTreeSet<_> = self.keys_of_nodes().map(|(key, _)| key).collect();
+        let next = failed.into_iter().filter_map(|(key, variant)| {
+            let Job::Failed { at_ms, retry_at_ms, .. } = variant.job else { return None };
+            let next = match retry_at_ms {
+                _ if variant.content.is_none() && !wanted.contains(&key) => Next::Forget(at_ms + FORGOTTEN_AFTER_MS),
+                Some(at_ms) => Next::Retry(at_ms),
+                None => return None,
+            };
+            Some((key, next))
+        });
+        next.collect()
     }
 
     /// Has the image made ready, unless it is, or is being, or has just failed.
@@ -54,10 +79,10 @@ impl Registrar {
         entry.variants.insert(key.wanted.clone(), Variant { content, job: Job::Idle });
     }
 
-    /// Pulls the image, or prepares it if it is there.
+    /// Pulls the image, or prepares it if it is there and it was not the pull of a newer one that failed.
     fn begin(&mut self, key: &ImageKey, actions: &mut Vec<Action>) {
         let Some(variant) = self.variant(key) else { return };
-        match variant.digest().filter(|_| !variant.is_refused()) {
+        match variant.digest().filter(|_| !variant.is_to_come_again()) {
             Some(digest) => {
                 let digest = digest.to_owned();
                 self.begin_preparing(key, &digest, variant.attempts(), actions);
@@ -88,15 +113,29 @@ impl Registrar {
 
     /// Begins again what is due. The clock may have been set back: nothing waits longer than the longest pause.
     pub(super) fn retry(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
-        let due =
-            |variant: &Variant| variant.retry_at_ms().is_some_and(|at| at <= now_ms || at > now_ms + LONGEST_PAUSE_MS);
-        let keys: Vec<_> = self.variants().filter(|(_, variant)| due(variant)).map(|(key, _)| key).collect();
-        for key in keys {
-            self.begin(&key, actions);
+        for (key, next) in self.failed_ones() {
+            let at_ms = next.at_ms();
+            if at_ms > now_ms && at_ms <= now_ms + LONGEST_PAUSE_MS {
+                continue;
+            }
+            match next {
+                Next::Retry(_) => self.begin(&key, actions),
+                Next::Forget(_) => self.forget_variant(&key),
+            }
         }
     }
 
-    /// Gets anew all that is there under this name, and what is waited for; if that is nothing, what suits most.
+    fn forget_variant(&mut self, key: &ImageKey) {
+        if let Some(entry) = self.images.get_mut(&key.name) {
+            entry.variants.remove(&key.wanted);
+            if entry.variants.is_empty() {
+                self.images.remove(&key.name);
+            }
+        }
+    }
+
+    /// Gets anew the variant for an architecture, or all that is there under this name, and what is waited for; if that
+    /// is nothing, what suits most.
     pub(super) fn clone_image(&mut self, name: &str, architecture: Option<Architecture>, actions: &mut Vec<Action>) {
         let key = |wanted| ImageKey { name: name.to_owned(), wanted };
         let waited_for: Vec<_> = self.keys_of_nodes().filter(|(of, _)| of.name == name).map(|(of, _)| of).collect();
@@ -106,9 +145,13 @@ impl Registrar {
         entry.variants.retain(|wanted, variant| {
             variant.content.is_some() || variant.is_busy() || waited_for.contains(&key(wanted.clone()))
         });
-        let mut wanted: Vec<_> = entry.variants.keys().cloned().collect();
-        wanted.extend(waited_for.into_iter().map(|key| key.wanted));
-        wanted.extend(architecture.map(Wanted::exactly));
+        let mut wanted: Vec<_> = match architecture {
+            Some(architecture) => entry.variants_for(architecture).map(|(wanted, _)| wanted.clone()).collect(),
+            None => entry.variants.keys().cloned().chain(waited_for.into_iter().map(|key| key.wanted)).collect(),
+        };
+        if let (Some(architecture), true) = (architecture, wanted.is_empty()) {
+            wanted.push(Wanted::exactly(architecture));
+        }
         if wanted.is_empty() {
             wanted.push(Wanted::preferably(models.into_iter()));
         }
@@ -176,6 +219,10 @@ impl Registrar {
                 _ => None,
             };
             let key = key(wanted.map_or_else(Wanted::anything, Wanted::exactly));
+            // Two that the same machines run: the archive's first one counts, as with a registry's index.
+            if self.variant(&key).is_some() {
+                continue;
+            }
             let content = Content { ready: ready(&pulled.digest), ..Content::new(pulled.clone(), now_ms) };
             let variant = Variant { content: Some(content), job: Job::Idle };
             self.images.entry(name.to_owned()).or_default().variants.insert(key.wanted.clone(), variant);
@@ -301,6 +348,23 @@ impl Registrar {
 
     fn variant_mut(&mut self, key: &ImageKey) -> Option<&mut Variant> {
         self.images.get_mut(&key.name)?.variants.get_mut(&key.wanted)
+    }
+}
+
+/// What becomes of something that has failed.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// It is tried again then.
+    Retry(i64),
+    /// It is forgotten then.
+    Forget(i64),
+}
+
+impl Next {
+    fn at_ms(self) -> i64 {
+        match self {
+            Self::Retry(at_ms) | Self::Forget(at_ms) => at_ms,
+        }
     }
 }
 

@@ -162,7 +162,7 @@ fn a_pull_is_told_by_quarters_and_its_news_decide_nothing() {
     registrar.handle(input, 0).unwrap();
     let mut told = Vec::new();
     for done in [0, 10, 26, 30, 51, 80, 99, 100] {
-        // Long after the failed one is due: a retry must not be begun where nobody carries it out.
+        // Long after the failed one is to be forgotten: that is decided elsewhere.
         let actions = registrar.handle(Input::Progress { key: key(DEFAULT), done, total: 100 }, 99_999).unwrap();
         told.extend(actions.into_iter().map(|action| match action {
             Action::Note { detail, .. } => detail,
@@ -173,7 +173,9 @@ fn a_pull_is_told_by_quarters_and_its_news_decide_nothing() {
     assert_eq!(status(&registrar, 1), Registration::Pulling { done: 100, total: 100, trouble: None });
     let news = Input::Retrying { key: key(DEFAULT), cause: "503".into() };
     assert_eq!(kinds(&registrar.handle(news, 99_999).unwrap()), ["image-pull"]);
-    assert_eq!(kinds(&registrar.handle(Input::Tick, 99_999).unwrap()), ["pull"]);
+    assert!(registrar.image("lab/other:latest").is_some());
+    assert_eq!(registrar.handle(Input::Tick, 99_999).unwrap(), []);
+    assert!(registrar.image("lab/other:latest").is_none(), "no node wants it");
 }
 
 #[test]

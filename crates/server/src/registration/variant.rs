@@ -122,12 +122,21 @@ impl ImageEntry {
         self.variants.values().any(Variant::is_busy)
     }
 
+    /// The variants for an architecture: what was asked for it alone, and what it was that came.
+    pub fn variants_for(&self, architecture: Architecture) -> impl Iterator<Item = (&Wanted, &Variant)> {
+        let is_for = move |wanted: &Wanted, variant: &Variant| {
+            let of_content = variant.content.as_ref().and_then(Content::architecture);
+            *wanted == Wanted::exactly(architecture) || of_content == Some(architecture)
+        };
+        self.variants.iter().filter(move |(wanted, variant)| is_for(wanted, variant))
+    }
+
     /// What these machines have of it, or can have of what others have: the same image, and newer before older.
     pub fn content_for(&self, wanted: &Wanted) -> Option<&Content> {
         let own = self.variants.get(wanted).and_then(|variant| variant.content.as_ref());
         own.or_else(|| {
             // What is about to be replaced, or must come again, is not worth to be taken over.
-            let settled = self.variants.values().filter(|variant| !variant.is_pulling() && !variant.is_refused());
+            let settled = self.variants.values().filter(|variant| !variant.is_pulling() && !variant.is_to_come_again());
             let suitable =
                 settled.filter_map(|variant| variant.content.as_ref()).filter(|content| content.suits(wanted));
             suitable.max_by_key(|content| content.created)
@@ -146,6 +155,15 @@ impl ImageEntry {
 }
 
 impl Content {
+    /// What it is built for, or was offered as, as far as is known.
+    fn architecture(&self) -> Option<Architecture> {
+        let offered_as = || match &self.source {
+            Source::Index { chosen: Some(platform), .. } => architecture_of(platform),
+            _ => None,
+        };
+        self.ready.as_ref().map(|ready| ready.architecture).or_else(offered_as)
+    }
+
     pub(super) fn new(pulled: Pulled, now_ms: i64) -> Self {
         let Pulled { digest, models, source } = pulled;
         Self { digest, source, created: now_ms / 1000, models, ready: None }
@@ -194,22 +212,16 @@ impl Variant {
         matches!(self.job, Job::Pulling { .. })
     }
 
-    /// One that was refused for what it is must come again: it may have been replaced.
-    pub(super) fn is_refused(&self) -> bool {
-        matches!(&self.job, Job::Failed { failure: Failure { step: "check", .. }, .. })
+    /// One that was refused for what it is must come again: it may have been replaced. And where a newer one was on its
+    /// way, that is still to come.
+    pub(super) fn is_to_come_again(&self) -> bool {
+        matches!(&self.job, Job::Failed { failure: Failure { step: "check" | "pull", .. }, .. })
     }
 
     pub(super) fn attempts(&self) -> u32 {
         match self.job {
             Job::Idle => 0,
             Job::Pulling { attempts, .. } | Job::Preparing { attempts } | Job::Failed { attempts, .. } => attempts,
-        }
-    }
-
-    pub(super) fn retry_at_ms(&self) -> Option<i64> {
-        match self.job {
-            Job::Failed { retry_at_ms, .. } => retry_at_ms,
-            _ => None,
         }
     }
 }

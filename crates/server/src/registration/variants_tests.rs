@@ -220,3 +220,55 @@ fn a_board_that_no_model_is_known_for_is_shown_and_given_nothing() {
     registrar.handle(lease(1, "unknown-x"), 0).unwrap();
     assert_eq!(registrar.device(mac(1)).unwrap().row.model.as_deref(), Some("rpi-4-b"));
 }
+
+fn pull_failed(key: ImageKey) -> Input {
+    let failure = Failure { step: "pull", cause: "the registry does not have it".into(), transient: true };
+    Input::Pulled { key, result: Err(failure) }
+}
+
+#[test]
+fn models_that_a_client_invents_are_not_asked_for_for_ever() {
+    let mut registrar = Registrar::new(&Loaded::default(), |model| format!("lab:5000/{model}:latest"));
+    let key = |n: u32| ImageKey { name: format!("lab:5000/a{n}:latest"), wanted: Wanted::anything() };
+    for n in 0..50 {
+        assert_eq!(pulls(&registrar.handle(lease(1, &format!("a{n}")), 0).unwrap()), [key(n)]);
+        registrar.handle(pull_failed(key(n)), 0).unwrap();
+    }
+    // The last one is what the device boots. Of the others nothing is pulled, nor kept.
+    let actions = registrar.handle(Input::Tick, 5_000).unwrap();
+    assert_eq!(pulls(&actions), [key(49)]);
+    registrar.handle(pull_failed(key(49)), 5_000).unwrap();
+    for now_ms in (10_000..=120_000).step_by(1_000) {
+        for again in pulls(&registrar.handle(Input::Tick, now_ms).unwrap()) {
+            registrar.handle(pull_failed(again), now_ms).unwrap();
+        }
+    }
+    assert_eq!(registrar.images().map(|(name, _)| name).collect::<Vec<_>>(), [key(49).name]);
+}
+
+#[test]
+fn a_failed_refresh_is_tried_again() {
+    let mut registrar = both();
+    let actions = registrar.handle(Input::Clone { name: NAME.into(), architecture: None }, 0).unwrap();
+    assert_eq!(pulls(&actions).len(), 2);
+    registrar.handle(pull_failed(key(PC)), 0).unwrap();
+    assert_eq!(served(&registrar, 1).as_deref(), Some("id-pc"), "what was there is served");
+    let at = registrar.next_retry_ms().unwrap();
+    assert_eq!(pulls(&registrar.handle(Input::Tick, at).unwrap()), [key(PC)]);
+    registrar.handle(of_index(PC, "sha256:pc2", &two(), &[PC]), at).unwrap();
+    registrar.handle(prepared("sha256:pc2", "id-pc2", &[PC], Architecture::X86_64), at).unwrap();
+    assert_eq!(served(&registrar, 1).as_deref(), Some("id-pc2"));
+}
+
+#[test]
+fn one_variant_alone_is_got_anew() {
+    let mut registrar = both();
+    let clone = |architecture| Input::Clone { name: NAME.into(), architecture: Some(architecture) };
+    let actions = registrar.handle(clone(Architecture::Aarch64), 0).unwrap();
+    assert_eq!(pulls(&actions), [key(BOARD)], "the PC's stays as it is");
+    let actions = registrar.handle(clone(Architecture::Armv7), 0).unwrap();
+    assert_eq!(pulls(&actions), [ImageKey { name: NAME.into(), wanted: Wanted::exactly(Architecture::Armv7) }]);
+    let entry = registrar.image(NAME).unwrap();
+    let of = |architecture| entry.variants_for(architecture).count();
+    assert_eq!([Architecture::X86_64, Architecture::Aarch64, Architecture::Armv7].map(of), [1, 1, 1]);
+}

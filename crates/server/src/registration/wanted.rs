@@ -9,7 +9,7 @@ use image::Platform;
 /// Architectures that an image is wanted for, the best first: what a model runs.
 ///
 /// Two models that differ here may need different images of one index, even where their best architecture is the
-/// same: of an index for 32-bit ARM alone, a Raspberry Pi 4 takes that, and a machine that is 64-bit only has nothing.
+/// same: a Raspberry Pi 2 and a Raspberry Pi B both run ARMv6, but of ARMv7 and ARMv6 the first takes ARMv7.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted(Vec<Architecture>);
 
@@ -110,7 +110,8 @@ mod tests {
             ("rpi-3-b", &all[..1], None),
             ("rpi-b", &all, Some("linux/arm/v6")),
             ("rpi-b", &["linux/arm", "linux/riscv64"], None),
-            ("qemu-arm-64", &all[..3], None),
+            ("rpi-b", &["linux/amd64", "linux/arm/v5"], Some("linux/arm/v5")),
+            ("qemu-arm-64", &all[..3], Some("linux/arm/v7")),
             ("pc-x86-64", &["windows/amd64"], None),
             ("a-board-that-we-do-not-know", &all, Some("linux/amd64")),
             ("a-board-that-we-do-not-know", &all[1..3], Some("linux/arm/v7")),

@@ -91,6 +91,10 @@ impl Images {
                 };
                 return Err(refuse(message, Some("leave --name away: each keeps its own")));
             }
+            // One image with two names, both of which were replaced by one.
+            if variants.iter().any(|(platform, _)| *platform == image.platform) {
+                continue;
+            }
             variants.push((image.platform, Pulled { digest, models: info.models, source: Source::Plain }));
         }
         if names.is_empty() {

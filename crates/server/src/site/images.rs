@@ -15,6 +15,9 @@ use crate::server_files::{AgentError, ServerIdentity};
 /// Images that are prepared at once: each costs a processor for a second or so.
 const PREPARED_AT_ONCE: usize = 2;
 
+/// Images that are pulled at once: more would share the same line, and the names of default images come from nodes.
+const PULLED_AT_ONCE: usize = 8;
+
 /// The store, and the views that are open.
 #[derive(Debug)]
 pub struct Images {
@@ -25,6 +28,7 @@ pub struct Images {
     registries: RegistrySettings,
     views: Mutex<HashMap<String, Arc<View>>>,
     preparing: Semaphore,
+    pulling: Semaphore,
 }
 
 impl Images {
@@ -33,7 +37,8 @@ impl Images {
         let layers = Arc::new(LayerFiles::new(store.layers_dir()));
         let mounts = Arc::new(Mounts::new(store.images_dir()));
         let preparing = Semaphore::new(PREPARED_AT_ONCE);
-        Self { store, layers, mounts, identity, registries, views: Mutex::default(), preparing }
+        let pulling = Semaphore::new(PULLED_AT_ONCE);
+        Self { store, layers, mounts, identity, registries, views: Mutex::default(), preparing, pulling }
     }
 
     /// The view of this id, if it is open.
@@ -64,6 +69,7 @@ impl Images {
                 site.pull_news(Input::Retrying { key: key.clone(), cause });
             }
         };
+        let _turn = self.pulling.acquire().await;
         let pulled = self.store.pull_best(&reference, &platforms, &self.registries, progress).await;
         let image::store::Pulled { digest, source } =
             pulled.map_err(|error| failure(error.to_string(), is_transient(&error)))?;

@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use net::{Event, LeaseEvent, MacAddr};
+use net::{BoardSeen, Event, LeaseEvent, MacAddr};
 
 use super::{Site, State, now_ms};
 use crate::registration::Input;
@@ -36,9 +37,14 @@ impl Site {
     }
 
     /// A lease of another DHCP server: of the firmware of a Raspberry Pi 3, which sends no DHCPREQUEST, that server tells
-    /// nothing. So its boards are taken to be in their firmware at any time; the image goes first all the same.
+    /// nothing. So its boards are taken to be in their firmware whenever U-Boot does not say otherwise; the image goes first
+    /// all the same.
     pub fn lease_elsewhere(&self, event: &LeaseEvent) {
-        self.exports.boards().remember([(event.mac, event.ip)]);
+        let boards = self.exports.boards();
+        boards.remember([(event.mac, event.ip)]);
+        if crate::names::model_of_class(&event.vci, &event.uci).is_some() {
+            boards.see(event.mac, BoardSeen::Bootloader, Instant::now());
+        }
     }
 
     /// Adds an observation to the timeline of the device at this address, if there is one.
