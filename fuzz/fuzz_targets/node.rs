@@ -34,7 +34,7 @@ fn session(data: &[u8]) {
     let mut open = false;
     for line in data.split(|&b| b == b'\n') {
         match session.line(line) {
-            Ok(SessionEvent::Opened(name, _)) => {
+            Ok(SessionEvent::Opened(_, name, _)) => {
                 assert!(!open && (1..=64).contains(&name.as_str().len()));
                 open = true;
             }

@@ -6,43 +6,149 @@
 //! walt-log-tee STREAM             standard input, to standard output as well
 //! walt-log-monitor COMMAND…       the command's output, to the terminal as well
 //! ```
-//! `--server ADDRESS:PORT` first, to send elsewhere than to the node's own server.
+//! Options come first:
+//!
+//! ```text
+//! --timestamp TIME          (echo) this time, in seconds since 1970, instead of now
+//! --ts-local                (cat, tee) the time at which a line is read; what they do unless told otherwise
+//! --ts-provided             (cat, tee) each line begins with its time, in seconds since 1970, and a blank
+//! --ts-server               (cat, tee) the time at which a line comes to the server
+//! --patience SECONDS        how long the server may be away at the end before lines are given up (10)
+//! --server ADDRESS:PORT     elsewhere than to the node's own server
+//! ```
 
 mod monitor;
+mod stream;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use wire::node::{CLOSE, MAX_LINE, SERVER_PORT, Session, StreamName, Timestamps};
+use wire::node::{MAX_LINE, Timestamps, timestamp};
 
 use crate::failure::{Doing as _, Failure};
-use crate::settings::Settings;
+use stream::{Destination, LogStream};
 
 pub(crate) use self::monitor::run as monitor;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Where the time of a line comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Time {
+    /// This node's clock.
+    Local,
+    /// The line itself.
+    Provided,
+    /// The server's clock.
+    Server,
+    /// The command line, as it is written there.
+    Given(String),
+}
+
+/// What stands before the name of the stream, or the command.
+#[derive(Debug)]
+struct Options {
+    to: Destination,
+    time: Time,
+}
+
+impl Options {
+    /// Takes the options that begin the arguments.
+    fn split(arguments: &[OsString]) -> Result<(Self, &[OsString]), Failure> {
+        let to = Destination { server: None, patience: Duration::from_secs(10), timestamps: Timestamps::Inside };
+        let mut options = Self { to, time: Time::Local };
+        let mut rest = arguments;
+        while let [option, after @ ..] = rest {
+            let value = || {
+                let value = after.first().map(|value| value.to_string_lossy().into_owned());
+                value.ok_or_else(|| Failure::new(format!("{} wants a value", option.to_string_lossy())))
+            };
+            let taken = match option.to_str() {
+                Some("--server") => {
+                    let server = value()?;
+                    options.to.server = Some(server.parse().doing(|| format!("read the address {server:?}"))?);
+                    2
+                }
+                Some("--patience") => {
+                    let text = value()?;
+                    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                    let no_number = || Failure::new(format!("--patience {text:?} is no number of seconds"));
+                    options.to.patience = seconds.ok_or_else(no_number)?;
+                    2
+                }
+                Some("--timestamp") => {
+                    let text = value()?;
+                    if timestamp(text.as_bytes()).is_none() {
+                        return Err(Failure::new(format!("--timestamp {text:?} is no number of seconds since 1970")));
+                    }
+                    options.time = Time::Given(text);
+                    2
+                }
+                Some("--ts-local") => {
+                    options.time = Time::Local;
+                    1
+                }
+                Some("--ts-provided") => {
+                    options.time = Time::Provided;
+                    1
+                }
+                Some("--ts-server") => {
+                    options.time = Time::Server;
+                    1
+                }
+                _ => break,
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        if options.time == Time::Server {
+            options.to.timestamps = Timestamps::None;
+        }
+        Ok((options, rest))
+    }
+
+    /// A line as the stream wants it.
+    fn line(&self, text: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut line = match &self.time {
+            Time::Local => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                format!("{}.{:06} ", now.as_secs(), now.subsec_micros()).into_bytes()
+            }
+            Time::Given(time) => format!("{time} ").into_bytes(),
+            Time::Server => Vec::new(),
+            Time::Provided => {
+                let time = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+                if timestamp(time).is_none() {
+                    let begins = String::from_utf8_lossy(text).chars().take(40).collect::<String>();
+                    return Err(Failure::new(format!("a line does not begin with its time: {begins:?}")));
+                }
+                Vec::new()
+            }
+        };
+        line.extend_from_slice(text);
+        Ok(line)
+    }
+}
 
 pub(crate) fn echo(arguments: Vec<OsString>) -> ExitCode {
-    finish("walt-log-echo", "STREAM TEXT...", arguments, |server, stream, text| {
+    finish("walt-log-echo", "[--timestamp TIME] STREAM TEXT...", arguments, |options, stream, text| {
         let text: Vec<&[u8]> = text.iter().map(|word| word.as_bytes()).collect();
-        let mut log = LogStream::open(server, stream)?;
+        let log = LogStream::open(&options.to, stream)?;
         for line in text.join(&b' ').split(|&b| b == b'\n') {
-            log.line(line)?;
+            log.push(options.line(line)?);
         }
         log.close()
     })
 }
 
+const COPY_USAGE: &str = "[--ts-local | --ts-provided | --ts-server] STREAM";
+
 pub(crate) fn cat(arguments: Vec<OsString>) -> ExitCode {
-    finish("walt-log-cat", "STREAM", arguments, |server, stream, _| copy(server, stream, false))
+    finish("walt-log-cat", COPY_USAGE, arguments, |options, stream, _| copy(options, stream, false))
 }
 
 pub(crate) fn tee(arguments: Vec<OsString>) -> ExitCode {
-    finish("walt-log-tee", "STREAM", arguments, |server, stream, _| copy(server, stream, true))
+    finish("walt-log-tee", COPY_USAGE, arguments, |options, stream, _| copy(options, stream, true))
 }
 
 /// Takes the arguments apart, runs, and reports.
@@ -50,9 +156,9 @@ fn finish(
     name: &str,
     usage: &str,
     arguments: Vec<OsString>,
-    run: impl FnOnce(Option<SocketAddr>, &str, &[OsString]) -> Result<(), Failure>,
+    run: impl FnOnce(&Options, &str, &[OsString]) -> Result<(), Failure>,
 ) -> ExitCode {
-    let (server, rest) = match split_server(&arguments) {
+    let (options, rest) = match Options::split(&arguments) {
         Ok(parts) => parts,
         Err(failure) => {
             eprintln!("{name}: {failure}");
@@ -60,10 +166,10 @@ fn finish(
         }
     };
     let Some((stream, rest)) = rest.split_first() else {
-        eprintln!("usage: {name} [--server ADDRESS:PORT] {usage}");
+        eprintln!("usage: {name} [--server ADDRESS:PORT] [--patience SECONDS] {usage}");
         return ExitCode::from(2);
     };
-    match run(server, &stream.to_string_lossy(), rest) {
+    match run(&options, &stream.to_string_lossy(), rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{name}: {failure}");
@@ -72,24 +178,14 @@ fn finish(
     }
 }
 
-/// `--server ADDRESS:PORT`, if the arguments begin with it, and the rest of them.
-fn split_server(arguments: &[OsString]) -> Result<(Option<SocketAddr>, &[OsString]), Failure> {
-    match arguments {
-        [option, server, rest @ ..] if option == "--server" => {
-            let server = server.to_string_lossy();
-            Ok((Some(server.parse().doing(|| format!("read the address {server:?}"))?), rest))
-        }
-        rest => Ok((None, rest)),
-    }
-}
-
 /// Sends standard input. With `tee`, what is read goes to standard output whatever becomes of the
 /// server: a pipeline must not break because its log does.
-fn copy(server: Option<SocketAddr>, stream: &str, tee: bool) -> Result<(), Failure> {
-    let mut log = LogStream::open(server, stream);
+fn copy(options: &Options, stream: &str, tee: bool) -> Result<(), Failure> {
+    let log = LogStream::open(&options.to, stream)?;
     let mut input = io::stdin().lock();
     let mut output = io::stdout().lock();
     let mut line = Vec::new();
+    let mut wrong = None;
     loop {
         line.clear();
         // A line without end is sent in pieces of the longest that the protocol has.
@@ -100,54 +196,12 @@ fn copy(server: Option<SocketAddr>, stream: &str, tee: bool) -> Result<(), Failu
         if tee {
             output.write_all(&line).and_then(|()| output.flush()).doing(|| "write standard output".into())?;
         }
-        if let Ok(open) = &mut log {
-            if let Err(failure) = open.line(line.strip_suffix(b"\n").unwrap_or(&line)) {
-                log = Err(failure);
-            }
-        }
-        if !tee && log.is_err() {
-            break;
+        // A line that is none is told of, and the others go on.
+        match options.line(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            Ok(line) => log.push(line),
+            Err(failure) => wrong = wrong.or(Some(failure)),
         }
     }
-    log.and_then(LogStream::close)
-}
-
-/// A log stream to the server, each line with the time at which it was written.
-pub(crate) struct LogStream {
-    connection: TcpStream,
-    server: SocketAddr,
-}
-
-impl LogStream {
-    /// Opens `stream` on `server`, or on the node's own.
-    pub(crate) fn open(server: Option<SocketAddr>, stream: &str) -> Result<Self, Failure> {
-        let name = StreamName::parse(stream).map_err(|error| Failure::new(error.to_string()))?;
-        let server = match server {
-            Some(server) => server,
-            None => SocketAddr::from((Settings::read()?.server, SERVER_PORT)),
-        };
-        let open = || {
-            let mut connection = TcpStream::connect_timeout(&server, PATIENCE)?;
-            connection.set_write_timeout(Some(PATIENCE))?;
-            connection.write_all(Session::open_stream(&name, Timestamps::Inside).as_bytes())?;
-            Ok::<_, io::Error>(connection)
-        };
-        Ok(Self { connection: open().doing(|| format!("open log stream {name} on {server}"))?, server })
-    }
-
-    /// Sends one line; it has no newline in it.
-    pub(crate) fn line(&mut self, text: &[u8]) -> Result<(), Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut line = format!("{}.{:06} ", now.as_secs(), now.subsec_micros()).into_bytes();
-        line.extend_from_slice(text);
-        line.push(b'\n');
-        let server = self.server;
-        self.connection.write_all(&line).doing(|| format!("send to {server}"))
-    }
-
-    /// Ends the stream.
-    pub(crate) fn close(mut self) -> Result<(), Failure> {
-        let server = self.server;
-        self.connection.write_all(format!("{CLOSE}\n").as_bytes()).doing(|| format!("send to {server}"))
-    }
+    log.close()?;
+    wrong.map_or(Ok(()), Err)
 }

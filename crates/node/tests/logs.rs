@@ -2,7 +2,8 @@
 
 mod peer;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use peer::{Said, Server, agent};
@@ -53,11 +54,11 @@ fn cat_and_tee_send_standard_input_line_by_line() {
 }
 
 #[test]
-fn tee_goes_on_without_a_server_and_says_so() {
+fn tee_goes_on_without_a_server_and_says_what_is_lost() {
     // A port that was just free.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut child = agent("walt-log-tee")
-        .args(["--server", &free, "s"])
+        .args(["--server", &free, "--patience", "0.5", "s"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -68,7 +69,75 @@ fn tee_goes_on_without_a_server_and_says_so() {
     assert_eq!(output.stdout, b"one\ntwo\n");
     assert!(!output.status.success());
     let reason = String::from_utf8(output.stderr).unwrap();
-    assert!(reason.contains(&format!("open log stream s on {free}")), "{reason}");
+    assert!(reason.contains(&format!("log stream s on {free}: 2 lines are lost: ")), "{reason}");
+}
+
+#[test]
+fn what_was_not_confirmed_is_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut child = agent("walt-log-cat").args(["--server", &address, "s"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"one\ntwo\nthree\n").unwrap();
+    // What a connection brings: after its opening so many lines, without their times.
+    let lines = |count: usize| {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(peer::LIMIT)).unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines().skip(3).take(count);
+        let texts: Vec<_> = lines.map(|line| line.unwrap().split_once(' ').unwrap().1.to_owned()).collect();
+        (stream, texts)
+    };
+    // The first server has kept one line when it is killed, the second one two of the others.
+    let (mut first, texts) = lines(3);
+    assert_eq!(texts, ["one", "two", "three"]);
+    first.write_all(b"1\n").unwrap();
+    first.shutdown(std::net::Shutdown::Write).unwrap();
+    drop(first);
+    let (mut second, texts) = lines(2);
+    assert_eq!(texts, ["two", "three"]);
+    second.write_all(b"2\n").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_server_that_comes_late_gets_every_line() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut child = agent("walt-log-echo").args(["--server", &address.to_string(), "s", "hello"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let server = Server::start_at(address);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(server.next(), Said::Opened("s".into(), Timestamps::Inside));
+    assert_eq!(server.next(), line("hello"));
+}
+
+#[test]
+fn times_come_from_where_they_are_wanted_from() {
+    let run = |name: &str, options: &[&str], input: &str| {
+        let server = Server::start();
+        let address = server.address.to_string();
+        let mut child = agent(name)
+            .args(options)
+            .args(["--server", &address, "s", "text"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let success = child.wait().unwrap().success();
+        (server, success)
+    };
+    let (server, success) = run("walt-log-echo", &["--timestamp", "17.25"], "");
+    assert!(success);
+    assert_eq!([server.next(), server.next()], [Said::Opened("s".into(), Timestamps::Inside), line("text")]);
+    let (server, success) = run("walt-log-cat", &["--ts-server"], "one\n");
+    assert!(success);
+    let unstamped = Said::Line("one".into(), false);
+    assert_eq!([server.next(), server.next()], [Said::Opened("s".into(), Timestamps::None), unstamped]);
+    // One of the lines has no time: the others are sent, and it is told.
+    let (server, success) = run("walt-log-cat", &["--ts-provided"], "1700000000.5 one\noops\n1700000001 two\n");
+    assert!(!success);
+    assert_eq!(server.next(), Said::Opened("s".into(), Timestamps::Inside));
+    assert_eq!([server.next(), server.next()], [line("one"), line("two")]);
+    assert!(!run("walt-log-echo", &["--timestamp", "yesterday"], "").1);
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod session;
 pub use boot_step::{BootStep, BootStepError};
 pub use capability::{CAPABILITY_LIST, CapabilityError, FileCapability};
 pub use request::{Answer, AnswerError, Request, RequestError};
-pub use session::{Session, SessionError, SessionEvent, StreamName, StreamNameError, Timestamps};
+pub use session::{Confirmed, Session, SessionError, SessionEvent, StreamName, StreamNameError, Timestamps, timestamp};
 
 /// TCP port of the agent's network service.
 pub const NET_SERVICE_PORT: u16 = 12346;
@@ -39,6 +39,11 @@ pub const NOTIFY_BOOTUP_STATUS: &str = "REQ_NOTIFY_BOOTUP_STATUS";
 
 /// First line of a log stream.
 pub const NEW_INCOMING_LOGS: &str = "REQ_NEW_INCOMING_LOGS";
+
+/// First line of a log stream whose lines the server confirms: from time to time it sends a line with the number of lines
+/// of this connection that it has kept so far, all of them after [`CLOSE`]. What was not confirmed when a connection ends
+/// is sent again on the next one.
+pub const NEW_CONFIRMED_LOGS: &str = "REQ_NEW_CONFIRMED_LOGS";
 
 /// Last line of a log stream.
 pub const CLOSE: &str = "CLOSE";

@@ -11,7 +11,7 @@ use std::thread;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-use super::{LogStream, split_server};
+use super::{LogStream, Options};
 use crate::failure::{Doing as _, Failure};
 use crate::timeout::exit_code;
 
@@ -20,15 +20,15 @@ const MAX_PIECE: usize = 16 * 1024;
 
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let watch = || -> Result<ExitCode, Failure> {
-        let (server, command) = split_server(&arguments)?;
+        let (options, command) = Options::split(&arguments)?;
         let Some((program, arguments)) = command.split_first() else {
-            eprintln!("usage: walt-log-monitor [--server ADDRESS:PORT] COMMAND [ARGUMENT]...");
+            eprintln!("usage: walt-log-monitor [--server ADDRESS:PORT] [--patience SECONDS] COMMAND [ARGUMENT]...");
             return Ok(ExitCode::from(2));
         };
-        let mut log = LogStream::open(server, &stream_name(program))?;
+        let log = LogStream::open(&options.to, &stream_name(program))?;
         let (mut terminal, mut child) = start(program, arguments)?;
         let raw = forward_input(&terminal);
-        let copied = copy_output(&mut terminal, &mut log);
+        let copied = copy_output(&mut terminal, &options, &log);
         let status = child.wait().doing(|| "wait for the command".into());
         drop(raw);
         copied?;
@@ -97,7 +97,7 @@ fn forward_input(terminal: &File) -> Option<RawInput> {
 }
 
 /// Copies to standard output and, a line at a time, to the log.
-fn copy_output(terminal: &mut File, log: &mut LogStream) -> Result<(), Failure> {
+fn copy_output(terminal: &mut File, options: &Options, log: &LogStream) -> Result<(), Failure> {
     let mut buffer = [0; 4096];
     let mut line = Vec::new();
     // A pseudo-terminal whose last user is gone reads as EIO.
@@ -107,7 +107,7 @@ fn copy_output(terminal: &mut File, log: &mut LogStream) -> Result<(), Failure> 
         output.write_all(text).and_then(|()| output.flush()).doing(|| "write standard output".into())?;
         for &byte in text {
             if byte == b'\n' || line.len() >= MAX_PIECE {
-                log.line(line.strip_suffix(b"\r").unwrap_or(&line))?;
+                log.push(options.line(line.strip_suffix(b"\r").unwrap_or(&line))?);
                 line.clear();
             }
             if byte != b'\n' {
@@ -115,5 +115,8 @@ fn copy_output(terminal: &mut File, log: &mut LogStream) -> Result<(), Failure> 
             }
         }
     }
-    if line.is_empty() { Ok(()) } else { log.line(&line) }
+    if !line.is_empty() {
+        log.push(options.line(&line)?);
+    }
+    Ok(())
 }

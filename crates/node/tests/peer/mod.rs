@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use wire::node::{Session, SessionEvent, Timestamps};
+use wire::node::{Confirmed, Session, SessionEvent, Timestamps};
 
 /// Longest that anything may take; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -63,7 +63,12 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// As [`start`](Self::start), at a known place.
+    pub fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, said) = channel();
         let (connected, connections) = channel();
@@ -91,6 +96,7 @@ impl Server {
 
 fn follow(mut stream: TcpStream, say: impl Fn(Said)) {
     let mut session = Session::default();
+    let (mut count, mut confirms) = (0, false);
     for line in BufReader::new(stream.try_clone().unwrap()).split(b'\n') {
         let Ok(line) = line else { break };
         let booted = session == Session::Notified;
@@ -101,8 +107,15 @@ fn follow(mut stream: TcpStream, say: impl Fn(Said)) {
                 stream.write_all(b"OK\n").unwrap();
                 say(Said::Booted);
             }
-            SessionEvent::Opened(name, timestamps) => say(Said::Opened(name.to_string(), timestamps)),
+            SessionEvent::Opened(confirmed, name, timestamps) => {
+                confirms = confirmed == Confirmed::Yes;
+                say(Said::Opened(name.to_string(), timestamps));
+            }
             SessionEvent::Line { timestamp, text } => {
+                count += 1;
+                if confirms {
+                    stream.write_all(format!("{count}\n").as_bytes()).unwrap();
+                }
                 say(Said::Line(String::from_utf8_lossy(text).into_owned(), timestamp.is_some()));
             }
             SessionEvent::Closed => say(Said::Closed),

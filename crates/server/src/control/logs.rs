@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer::{Refused, problem};
 use super::caller::Caller;
-use crate::logs::{self, Filter, Range, Wanted};
+use crate::logs::{Filter, Range, Reading, Wanted};
 use crate::registry::Issuer;
 use crate::site::{Site, now_ms};
 
@@ -54,9 +54,11 @@ pub(crate) async fn show(
 ) -> Result<Response, Refused> {
     let user = caller.user().await?;
     let wanted = wanted(&site, &user, &which)?;
+    let reading = Reading::begin(site, wanted).await;
+    let reading = reading.map_err(|error| problem(ProblemKind::Internal, error.to_string(), None))?;
     let (batches, received) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        if let Err(error) = logs::read(site, wanted, batches).await {
+        if let Err(error) = reading.send(batches).await {
             tracing::error!(%error, "reading logs failed");
         }
     });

@@ -62,94 +62,127 @@ impl Filter {
     }
 }
 
-/// Sends what is wanted, some lines at a time, until there is no more or nobody takes it.
-///
-/// # Errors
-/// The registry can not be read.
-pub async fn read(site: Arc<Site>, wanted: Wanted, lines: mpsc::Sender<Vec<LogLine>>) -> Result<(), ReadError> {
-    // What comes later than this is the present.
-    let mut last = site.registry().settle_logs(SETTLING).await.last_id;
-    let registry = site.registry().clone();
-    let mut reader = Some(tokio::task::spawn_blocking(move || registry.log_reader()).await??);
-    let filter = Arc::new(wanted.filter);
-    if let Some(Range { from_us, until_us }) = wanted.history {
-        let mut after = (i64::MIN, i64::MIN);
+/// A reader who has said what it wants.
+#[derive(Debug)]
+pub struct Reading {
+    site: Arc<Site>,
+    wanted: Wanted,
+    db: Option<LogReader>,
+    /// What comes later than this is the present.
+    last: i64,
+}
+
+impl Reading {
+    /// Begins: what is logged from now on is the present for this reader.
+    ///
+    /// # Errors
+    /// The registry can not be opened.
+    pub async fn begin(site: Arc<Site>, wanted: Wanted) -> Result<Self, ReadError> {
+        let _ = tokio::time::timeout(SETTLING, site.registry().settle_logs()).await;
+        let last = site.registry().written().borrow().last_id;
+        let registry = site.registry().clone();
+        let db = Some(tokio::task::spawn_blocking(move || registry.log_reader()).await??);
+        Ok(Self { site, wanted, db, last })
+    }
+
+    /// Sends what is wanted, some lines at a time, until there is no more or nobody takes it.
+    ///
+    /// # Errors
+    /// The registry can not be read.
+    pub async fn send(mut self, lines: mpsc::Sender<Vec<LogLine>>) -> Result<(), ReadError> {
+        if let Some(range) = self.wanted.history
+            && !self.send_history(range, &lines).await?
+        {
+            return Ok(());
+        }
+        if self.wanted.realtime { self.send_present(&lines).await } else { Ok(()) }
+    }
+
+    /// False if nobody listens any more.
+    async fn send_history(
+        &mut self,
+        Range { from_us, until_us }: Range,
+        lines: &mpsc::Sender<Vec<LogLine>>,
+    ) -> Result<bool, ReadError> {
+        let (mut after, last) = ((i64::MIN, i64::MIN), self.last);
         loop {
-            let batch = in_thread(&mut reader, move |reader| reader.between((from_us, until_us), after, last, BATCH));
-            let batch = batch.await?;
+            let batch = self.in_thread(move |db| db.between((from_us, until_us), after, last, BATCH)).await?;
             let whole = batch.len() == BATCH;
             after = batch.last().map_or(after, |line| (line.row.at_us, line.id));
-            if !send(&site, &filter, &lines, batch).await {
+            if !self.pass_on(lines, batch).await {
+                return Ok(false);
+            }
+            if !whole {
+                return Ok(true);
+            }
+        }
+    }
+
+    async fn send_present(&mut self, lines: &mpsc::Sender<Vec<LogLine>>) -> Result<(), ReadError> {
+        let mut written = self.site.registry().written();
+        loop {
+            let last = self.last;
+            let batch = self.in_thread(move |db| db.since(last, BATCH)).await?;
+            let whole = batch.len() == BATCH;
+            self.last = batch.last().map_or(last, |line| line.id);
+            if !self.pass_on(lines, batch).await {
                 return Ok(());
             }
             if !whole {
-                break;
-            }
-        }
-    }
-    if !wanted.realtime {
-        return Ok(());
-    }
-    let mut written = site.registry().written();
-    loop {
-        let batch = in_thread(&mut reader, move |reader| reader.since(last, BATCH)).await?;
-        let whole = batch.len() == BATCH;
-        last = batch.last().map_or(last, |line| line.id);
-        if !send(&site, &filter, &lines, batch).await {
-            return Ok(());
-        }
-        if !whole {
-            tokio::select! {
-                changed = written.wait_for(|written| written.last_id > last) => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
+                let last = self.last;
+                tokio::select! {
+                    // The sender lives as long as the registry.
+                    _ = written.wait_for(|written| written.last_id > last) => {}
+                    () = lines.closed() => return Ok(()),
                 }
-                () = lines.closed() => return Ok(()),
             }
         }
     }
-}
 
-/// Reads in a thread that may block.
-async fn in_thread(
-    place: &mut Option<LogReader>,
-    work: impl FnOnce(&LogReader) -> rusqlite::Result<Vec<KeptLine>> + Send + 'static,
-) -> Result<Vec<KeptLine>, ReadError> {
-    // It is there: whoever took it has put it back, or ended the reading with an error.
-    let Some(reader) = place.take() else { return Ok(Vec::new()) };
-    let (reader, batch) = tokio::task::spawn_blocking(move || {
-        let batch = work(&reader);
-        (reader, batch)
-    })
-    .await?;
-    *place = Some(reader);
-    Ok(batch?)
-}
-
-/// Sends those that the filter takes; false if nobody listens any more.
-async fn send(site: &Site, filter: &Filter, lines: &mpsc::Sender<Vec<LogLine>>, batch: Vec<KeptLine>) -> bool {
-    let mut taken: Vec<_> = batch.into_iter().filter(|line| filter.takes(line)).collect();
-    if taken.is_empty() {
-        return !lines.is_closed();
+    /// Reads in a thread that may block.
+    async fn in_thread(
+        &mut self,
+        work: impl FnOnce(&LogReader) -> rusqlite::Result<Vec<KeptLine>> + Send + 'static,
+    ) -> Result<Vec<KeptLine>, ReadError> {
+        // It is there: whoever took it has put it back, or ended the reading with an error.
+        let Some(db) = self.db.take() else { return Ok(Vec::new()) };
+        let (db, batch) = tokio::task::spawn_blocking(move || {
+            let batch = work(&db);
+            (db, batch)
+        })
+        .await?;
+        self.db = Some(db);
+        Ok(batch?)
     }
+
+    /// Sends those that the filter takes; false if nobody listens any more.
+    async fn pass_on(&mut self, lines: &mpsc::Sender<Vec<LogLine>>, batch: Vec<KeptLine>) -> bool {
+        let taken: Vec<_> = batch.into_iter().filter(|line| self.wanted.filter.takes(line)).collect();
+        if taken.is_empty() {
+            return !lines.is_closed();
+        }
+        lines.send(named(&self.site, taken)).await.is_ok()
+    }
+}
+
+/// The lines with the names of their issuers.
+fn named(site: &Site, lines: Vec<KeptLine>) -> Vec<LogLine> {
     let mut names: HashMap<Issuer, String> = HashMap::new();
-    {
-        let state = site.state();
-        for line in &taken {
-            names.entry(line.row.issuer).or_insert_with(|| match line.row.issuer {
-                Issuer::Server => "server".to_owned(),
-                Issuer::Device(mac) => {
-                    state.registrar.device(mac).map_or_else(|| mac.to_string(), |device| device.row.name.clone())
-                }
-            });
-        }
-    }
-    let of_reader = taken.drain(..).map(|line| LogLine {
-        timestamp_us: line.row.at_us,
-        issuer: names.get(&line.row.issuer).cloned().unwrap_or_default(),
-        stream: line.row.stream,
-        line: line.row.line,
+    let state = site.state();
+    let mut name = |issuer| {
+        let name = names.entry(issuer).or_insert_with(|| match issuer {
+            Issuer::Server => "server".to_owned(),
+            Issuer::Device(mac) => {
+                state.registrar.device(mac).map_or_else(|| mac.to_string(), |device| device.row.name.clone())
+            }
+        });
+        name.clone()
+    };
+    let named = lines.into_iter().map(|KeptLine { row, .. }| LogLine {
+        timestamp_us: row.at_us,
+        issuer: name(row.issuer),
+        stream: row.stream,
+        line: row.line,
     });
-    lines.send(of_reader.collect()).await.is_ok()
+    named.collect()
 }

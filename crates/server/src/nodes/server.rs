@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use net::MacAddr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use wire::node::{BOOT_STREAM, BootStep, KEEP_ALIVE_SECONDS, MAX_LINE, Session, SessionEvent};
+use tokio::sync::watch;
+use wire::node::{BOOT_STREAM, BootStep, Confirmed, KEEP_ALIVE_SECONDS, MAX_LINE, Session, SessionEvent};
 
 use super::now_us;
-use crate::registry::{Issuer, LogRow};
+use crate::registry::{Issuer, LogRow, Registry};
 use crate::site::Site;
 use crate::timeline::Seen;
 
@@ -174,12 +176,17 @@ impl Shared {
 
 /// Serves one connection to its end.
 async fn serve(stream: TcpStream, place: &mut Place, site: &Site) -> Result<(), Ended> {
-    let mut stream = BufReader::new(stream);
+    let (reading, writing) = stream.into_split();
+    let mut stream = BufReader::new(reading);
+    let mut writing = Some(writing);
     let mut session = Session::default();
     let mut line = Vec::new();
+    // Lines of this connection that were taken, and who tells the node so, if it wants to know.
+    let taken = watch::Sender::new(0);
+    let mut confirming = None;
     loop {
         let limit = match session {
-            Session::Start | Session::Name | Session::Timestamps(_) => Some(OPENING),
+            Session::Start | Session::Name(_) | Session::Timestamps(..) => Some(OPENING),
             Session::Notified => Some(MAX_SILENCE),
             Session::Lines(..) | Session::Closed => None,
         };
@@ -196,19 +203,51 @@ async fn serve(stream: TcpStream, place: &mut Place, site: &Site) -> Result<(), 
             Ended::Protocol(error)
         })?;
         match event {
-            SessionEvent::Nothing | SessionEvent::Opened(..) => {}
+            SessionEvent::Nothing | SessionEvent::Opened(Confirmed::No, ..) => {}
+            SessionEvent::Opened(Confirmed::Yes, ..) => {
+                let confirm = |writing| confirm(writing, taken.subscribe(), site.registry().clone());
+                confirming = writing.take().map(|writing| tokio::spawn(confirm(writing)));
+            }
             SessionEvent::Booted => {
                 place.notifies();
                 site.see(place.mac, &Seen::Up);
-                stream.get_mut().write_all(b"OK\n").await?;
+                if let Some(writing) = &mut writing {
+                    writing.write_all(b"OK\n").await?;
+                }
             }
             SessionEvent::Line { timestamp, text } => {
                 let text = String::from_utf8_lossy(text).into_owned();
                 let at_us = timestamp.and_then(|at| i64::try_from(at.as_micros()).ok()).unwrap_or_else(now_us);
                 let Session::Lines(name, _) = &session else { continue };
                 record(site, place.mac, name.as_str(), at_us, text).await;
+                taken.send_modify(|taken| *taken += 1);
             }
-            SessionEvent::Closed => return Ok(()),
+            SessionEvent::Closed => break,
+        }
+    }
+    drop(taken);
+    if let Some(confirming) = confirming {
+        // Its end is the end of the connection; if it panicked, the node learns of it by that.
+        let _ = confirming.await;
+    }
+    Ok(())
+}
+
+/// Tells a node how many of the lines that were taken from its connection are written, until there are no more.
+async fn confirm(mut writing: OwnedWriteHalf, mut taken: watch::Receiver<u64>, registry: Registry) {
+    let mut told = 0;
+    loop {
+        let goes_on = taken.changed().await.is_ok();
+        let count = *taken.borrow_and_update();
+        if count > told {
+            registry.settle_logs().await;
+            if writing.write_all(format!("{count}\n").as_bytes()).await.is_err() {
+                return;
+            }
+            told = count;
+        }
+        if !goes_on {
+            return;
         }
     }
 }
@@ -226,7 +265,7 @@ async fn record(site: &Site, node: MacAddr, stream: &str, at_us: i64, line: Stri
 }
 
 /// Reads a line without its newline into `line`; false at the end of the connection.
-async fn read_line(stream: &mut BufReader<TcpStream>, line: &mut Vec<u8>) -> Result<bool, Ended> {
+async fn read_line(stream: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> Result<bool, Ended> {
     line.clear();
     // One byte more than allowed, to tell a line of the greatest length from one that is longer.
     let mut bounded = stream.take(MAX_LINE as u64 + 1);

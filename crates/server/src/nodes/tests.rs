@@ -10,7 +10,7 @@ use wire::node::Request;
 
 use super::*;
 use crate::hooks::Hooks;
-use crate::logs::{self, Filter, Wanted};
+use crate::logs::{self, Filter, Reading, Wanted};
 use crate::registration::Input;
 use crate::registry::{Issuer, Registry, Retention, Writer};
 use crate::server_files::{Network, ServerIdentity};
@@ -218,7 +218,8 @@ async fn requests_to_a_node_end_as_it_answers() {
 /// What a reader gets, with at least so many lines.
 async fn read(lab: &Lab, wanted: Wanted, least: usize) -> Vec<String> {
     let (batches, mut received) = tokio::sync::mpsc::channel(1);
-    let reading = tokio::spawn(logs::read(lab.site.clone(), wanted, batches));
+    let reading = Reading::begin(lab.site.clone(), wanted).await.unwrap();
+    let reading = tokio::spawn(reading.send(batches));
     let mut lines = Vec::new();
     while lines.len() < least {
         let Some(batch) = received.recv().await else { break };
@@ -256,4 +257,20 @@ async fn a_reader_goes_from_the_past_into_the_present_without_a_gap() {
     let told = read(&lab, Wanted { history: Some(logs::Range::FULL), realtime: false, filter: server }, 99).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("server platform node-000001: "), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_confirmed_line_is_on_disk() {
+    let mut lab = lab(true).await;
+    let lines: String = (0..3000).map(|n| format!("{n}\n")).collect();
+    let text = format!("REQ_NEW_CONFIRMED_LOGS\napp\nNO_TIMESTAMPS\n{lines}CLOSE\n");
+    let answer = lab.exchange(text.as_bytes()).await;
+    // What is said last is true of all; the connection ended after it, and nothing is waited for here.
+    let db = rusqlite::Connection::open(lab.dir.path().join("walt.db")).unwrap();
+    let count: i64 = db.query_row("SELECT count(*) FROM logs WHERE stream = 'app'", [], |row| row.get(0)).unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert_eq!((count, answer.lines().last()), (3000, Some("3000")), "{answer}");
+    assert!(answer.lines().map(|line| line.parse::<u32>().unwrap()).is_sorted());
+    drop(db);
+    assert_eq!(lab.logs().len(), 3000);
 }

@@ -25,7 +25,6 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use image::store::Source;
 use net::MacAddr;
@@ -194,7 +193,7 @@ struct Shared {
 /// How far the log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Lines that were taken since start, and are written now or lost.
+    /// Lines that were taken since start, and are written.
     settled: u64,
     /// Number of the last line in the database; 0 if there is none.
     pub last_id: i64,
@@ -319,15 +318,13 @@ impl Registry {
         self.shared.written.subscribe()
     }
 
-    /// Waits until the log lines that have come so far can be read, or until `limit` has passed.
-    pub async fn settle_logs(&self, limit: Duration) -> Written {
+    /// Waits until the log lines that have come so far are written: they can be read then, and a daemon that is killed
+    /// does not lose them.
+    pub async fn settle_logs(&self) {
         let taken = self.shared.lock().logs_taken;
         let mut written = self.written();
-        let settled = written.wait_for(|written| written.settled >= taken);
-        match tokio::time::timeout(limit, settled).await {
-            Ok(Ok(written)) => *written,
-            Ok(Err(_)) | Err(_) => *self.written().borrow(),
-        }
+        // The sender lives as long as the registry.
+        let _ = written.wait_for(|written| written.settled >= taken).await;
     }
 
     /// A connection to read log lines with. Blocks on the disk.

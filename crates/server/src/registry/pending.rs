@@ -106,9 +106,10 @@ impl Pending {
         batch
     }
 
-    /// Puts back a batch that could not be written, below what has come since. Its log lines and
-    /// steps come back as far as there is room; returns how many lines and how many others did not.
-    pub(super) fn put_back(&mut self, batch: Self) -> (u64, u64) {
+    /// Puts back a batch that could not be written, below what has come since. Its log lines all come back: whoever sent
+    /// them may have been told to wait, and none is taken while there is no room. Steps come back as far as there is
+    /// room; returns how many did not.
+    pub(super) fn put_back(&mut self, mut batch: Self) -> u64 {
         for (mac, row) in batch.devices {
             self.devices.entry(mac).or_insert(row);
         }
@@ -124,9 +125,9 @@ impl Pending {
         for (key, row) in batch.checkpoints {
             self.checkpoints.entry(key).or_insert(row);
         }
-        let others =
-            put_back(&mut self.boots, batch.boots, MAX_STEPS) + put_back(&mut self.steps, batch.steps, MAX_STEPS);
-        (put_back(&mut self.logs, batch.logs, MAX_LOGS), others)
+        batch.logs.append(&mut self.logs);
+        self.logs = batch.logs;
+        put_back(&mut self.boots, batch.boots, MAX_STEPS) + put_back(&mut self.steps, batch.steps, MAX_STEPS)
     }
 
     /// Devices whose old boots may now be one too many.

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use image::Platform;
 
+use std::time::Duration;
+
 use super::*;
 use crate::registration::Wanted;
 
@@ -118,7 +120,7 @@ fn a_failed_write_is_repeated_with_the_newest_state() {
     batch.device(device(2, "kept"));
     let mut now = pending::Pending::default();
     now.device(device(1, "new"));
-    assert_eq!(now.put_back(batch), (0, 0));
+    assert_eq!(now.put_back(batch), 0);
     assert_eq!(now.devices[&mac(1)].as_ref().unwrap().name, "new");
     assert_eq!(now.devices[&mac(2)].as_ref().unwrap().name, "kept");
     drop((registry, writer));
@@ -139,8 +141,8 @@ async fn log_lines_are_read_by_time_and_by_arrival() {
     for (at_us, text) in [(30, "c"), (10, "a"), (20, "b"), (20, "b2"), (40, "d")] {
         registry.log(line(at_us, text));
     }
-    let written = registry.settle_logs(Duration::from_secs(10)).await;
-    assert_eq!(written.last_id, 5);
+    registry.settle_logs().await;
+    assert_eq!(registry.written().borrow().last_id, 5);
     let reader = registry.log_reader().unwrap();
     let between = |range, after, last, most| reader.between(range, after, last, most).unwrap();
     let start = (i64::MIN, i64::MIN);
@@ -155,7 +157,7 @@ async fn log_lines_are_read_by_time_and_by_arrival() {
 
     // A reader sees what comes later, and its numbers go on after a restart.
     registry.log(line(50, "e"));
-    registry.settle_logs(Duration::from_secs(10)).await;
+    registry.settle_logs().await;
     assert_eq!(texts(&reader.since(5, 9).unwrap()), ["e"]);
     drop((registry, _writer));
     let (registry, _writer, _) = Registry::open(&path, Retention::default()).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::pending::Pending;
-use super::{DeviceRow, Retention, Shared, logs, source};
+use super::{DeviceRow, Retention, Shared, Written, logs, source};
 
 /// Boots kept of each device.
 const BOOTS_KEPT: i64 = 20;
@@ -43,7 +43,12 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
         let trim = (logs_since_trim >= LOGS_BETWEEN_TRIMS).then_some(retention);
         match write(db, &batch, trim) {
             Ok(last_id) => {
-                settle(shared, batch.logs.len() as u64, last_id);
+                if let Some(last_id) = last_id {
+                    let lines = batch.logs.len() as u64;
+                    shared.written.send_modify(|written| {
+                        *written = Written { settled: written.settled + lines, last_id };
+                    });
+                }
                 if trim.is_some() {
                     logs_since_trim = 0;
                 }
@@ -57,9 +62,8 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
                     tracing::error!(%cause, "can not write the registry; it is tried again every 5 s");
                     failing = true;
                 }
-                let (lines, others) = shared.lock().put_back(batch);
-                shared.dropped.fetch_add(lines + others, Ordering::Relaxed);
-                settle(shared, lines, None);
+                let lost = shared.lock().put_back(batch);
+                shared.dropped.fetch_add(lost, Ordering::Relaxed);
                 if closed {
                     tracing::error!("the last changes of the registry are lost");
                     return;
@@ -67,16 +71,6 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
                 std::thread::sleep(RETRY);
             }
         }
-    }
-}
-
-/// Tells who waits that so many log lines are written, the last one with this number, or lost.
-fn settle(shared: &Shared, lines: u64, last_id: Option<i64>) {
-    if lines > 0 {
-        shared.written.send_modify(|written| {
-            written.settled += lines;
-            written.last_id = last_id.unwrap_or(written.last_id);
-        });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{CLOSE, NEW_INCOMING_LOGS, NOTIFY_BOOTUP_STATUS};
+use super::{CLOSE, NEW_CONFIRMED_LOGS, NEW_INCOMING_LOGS, NOTIFY_BOOTUP_STATUS};
 
 /// Name of a log stream: 1 to 64 bytes of ASCII letters, digits, `-`, `_`, `.`, `:`, `/`, `@`, `+`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +37,15 @@ impl fmt::Display for StreamName {
     }
 }
 
+/// Whether the server tells the node which lines it has kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    /// `REQ_NEW_INCOMING_LOGS`: it tells nothing.
+    No,
+    /// `REQ_NEW_CONFIRMED_LOGS`.
+    Yes,
+}
+
 /// Whether the node put a time in front of each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timestamps {
@@ -56,9 +65,9 @@ pub enum Session {
     /// A node that is up, as long as the connection lasts.
     Notified,
     /// A log stream whose name comes next.
-    Name,
+    Name(Confirmed),
     /// A log stream whose kind of timestamps comes next.
-    Timestamps(StreamName),
+    Timestamps(Confirmed, StreamName),
     /// A log stream.
     Lines(StreamName, Timestamps),
     /// The stream was closed by its node.
@@ -73,7 +82,7 @@ pub enum SessionEvent<'a> {
     /// The node has booted: answer `OK\n`, and hold it for up until the connection ends.
     Booted,
     /// A log stream begins.
-    Opened(StreamName, Timestamps),
+    Opened(Confirmed, StreamName, Timestamps),
     /// A line of the stream.
     Line {
         /// Time since 1970 that the node gave, if the stream has timestamps.
@@ -116,23 +125,27 @@ impl Session {
                     Ok(SessionEvent::Booted)
                 }
                 _ if line == NEW_INCOMING_LOGS.as_bytes() => {
-                    *self = Self::Name;
+                    *self = Self::Name(Confirmed::No);
+                    Ok(SessionEvent::Nothing)
+                }
+                _ if line == NEW_CONFIRMED_LOGS.as_bytes() => {
+                    *self = Self::Name(Confirmed::Yes);
                     Ok(SessionEvent::Nothing)
                 }
                 _ => Err(SessionError::UnknownRequest(excerpt(line))),
             },
             Self::Notified if line.is_empty() => Ok(SessionEvent::Nothing),
-            Self::Name => {
-                *self = Self::Timestamps(StreamName::parse(&String::from_utf8_lossy(line))?);
+            Self::Name(confirmed) => {
+                *self = Self::Timestamps(*confirmed, StreamName::parse(&String::from_utf8_lossy(line))?);
                 Ok(SessionEvent::Nothing)
             }
-            Self::Timestamps(name) => {
+            Self::Timestamps(confirmed, name) => {
                 let timestamps = match line {
                     b"NO_TIMESTAMPS" => Timestamps::None,
                     b"TIMESTAMPS_INSIDE" => Timestamps::Inside,
                     _ => return Err(SessionError::BadTimestamps(excerpt(line))),
                 };
-                let event = SessionEvent::Opened(name.clone(), timestamps);
+                let event = SessionEvent::Opened(*confirmed, name.clone(), timestamps);
                 *self = Self::Lines(name.clone(), timestamps);
                 Ok(event)
             }
@@ -151,17 +164,21 @@ impl Session {
     }
 
     /// What a node sends to open a log stream.
-    pub fn open_stream(name: &StreamName, timestamps: Timestamps) -> String {
+    pub fn open_stream(confirmed: Confirmed, name: &StreamName, timestamps: Timestamps) -> String {
+        let request = match confirmed {
+            Confirmed::No => NEW_INCOMING_LOGS,
+            Confirmed::Yes => NEW_CONFIRMED_LOGS,
+        };
         let timestamps = match timestamps {
             Timestamps::None => "NO_TIMESTAMPS",
             Timestamps::Inside => "TIMESTAMPS_INSIDE",
         };
-        format!("{NEW_INCOMING_LOGS}\n{name}\n{timestamps}\n")
+        format!("{request}\n{name}\n{timestamps}\n")
     }
 }
 
-/// `1700000000.25`, up to nanoseconds.
-fn timestamp(text: &[u8]) -> Option<Duration> {
+/// `1700000000.25`, up to nanoseconds: the time in front of a line.
+pub fn timestamp(text: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(text).ok()?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
@@ -201,13 +218,13 @@ mod tests {
     #[test]
     fn a_stream_is_opened_by_what_the_node_sends() {
         let name = StreamName::parse("walt-boot").unwrap();
-        let text = Session::open_stream(&name, Timestamps::None) + "a line\n\nCLOSE\n";
+        let text = Session::open_stream(Confirmed::Yes, &name, Timestamps::None) + "a line\n\nCLOSE\n";
         assert_eq!(
             feed(&text),
             [
                 Ok(SessionEvent::Nothing),
                 Ok(SessionEvent::Nothing),
-                Ok(SessionEvent::Opened(name, Timestamps::None)),
+                Ok(SessionEvent::Opened(Confirmed::Yes, name, Timestamps::None)),
                 Ok(SessionEvent::Line { timestamp: None, text: b"a line" }),
                 Ok(SessionEvent::Line { timestamp: None, text: b"" }),
                 Ok(SessionEvent::Closed),
