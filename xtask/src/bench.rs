@@ -1,6 +1,7 @@
 //! `x bench`: how fast we are, against the programs one would use instead, in one run on one machine.
 
 mod boot;
+mod logs;
 mod nfs;
 mod pull;
 
@@ -14,9 +15,10 @@ use serde_json::json;
 pub(crate) fn run(name: &str, options: &[&str]) -> Result<ExitCode> {
     match name {
         "boot" => boot::run(options),
+        "logs" => logs::run(options),
         "nfs" => nfs::run(options),
         "pull" => pull::run(options),
-        other => bail!("no benchmark is called {other:?}; there are boot, pull and nfs"),
+        other => bail!("no benchmark is called {other:?}; there are boot, logs, nfs and pull"),
     }
 }
 
@@ -100,13 +102,18 @@ fn report(name: &str, peer: &str, figures: &[Figure]) -> Result<ExitCode> {
                 "rounds": rounds})
         })
         .collect();
+    write_report(name, &json!({"bench": name, "peer": peer, "figures": rows}))?;
+    Ok(if figures.iter().all(Figure::kept) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes what was measured to `bench/<name>.json` in the target directory.
+fn write_report(name: &str, report: &serde_json::Value) -> Result<()> {
     let directory = crate::target_directory().join("bench");
     fs::create_dir_all(&directory)?;
     let path = directory.join(format!("{name}.json"));
-    let text = serde_json::to_string_pretty(&json!({"bench": name, "peer": peer, "figures": rows}))?;
-    fs::write(&path, text).with_context(|| format!("cannot write {path:?}"))?;
+    fs::write(&path, serde_json::to_string_pretty(report)?).with_context(|| format!("cannot write {path:?}"))?;
     println!("\nall rounds: {}", path.display());
-    Ok(if figures.iter().all(Figure::kept) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }
 
 /// The middle one; the mean of the middle two if there are as many on each side.

@@ -4,6 +4,7 @@ mod image_tree;
 mod in_node;
 mod kernel_nfsroot;
 mod multi_arch;
+mod node_logs;
 mod pc_bios;
 mod pc_dnsmasq;
 mod pc_image_arrives_late;
@@ -115,6 +116,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "no machine: what the firmware of Raspberry Pi 3B, 3B+, 4 and 5 asks, before and after their image is there",
         images: &[],
         run: rpi_native_netboot::run,
+    },
+    Scenario {
+        name: "node-logs",
+        what: "no machine: what nodes log is shown, waited for, and not lost when the server is killed",
+        images: &[],
+        run: node_logs::run,
     },
     Scenario {
         name: "pc-two-nodes",

@@ -28,7 +28,7 @@ usage: ./x COMMAND
   test [--quick | --all]    all that must hold, in less than 30 minutes once the images are built; --quick leaves out
                             the machines and the fuzzing, --all leaves out nothing (./x e2e --list says what and why)
   e2e [--list | NAME]       one whole boot, with its checks
-  bench NAME                boot, pull or nfs: how fast, against the programs one would use instead
+  bench NAME                boot, logs, nfs or pull: how fast, against the programs one would use instead
   agents                    build the nodes' program for every architecture that this machine can build for
   image NAME                build an image of images/: debian-pc, debian-arm64, debian-armhf, or tiny-… of each
   kernel                    build the Linux of an image without an initrd (once; it takes some minutes)

@@ -122,7 +122,11 @@ impl LogStream {
             return Ok(());
         }
         let trouble = if state.trouble.is_empty() { "it does not confirm them" } else { &state.trouble };
-        Err(Failure::new(format!("{}: {lost} lines are lost: {trouble}", self.what)))
+        Err(Failure::new(format!(
+            "{}: {lost} {} lost: {trouble}",
+            self.what,
+            if lost == 1 { "line is" } else { "lines are" }
+        )))
     }
 }
 
