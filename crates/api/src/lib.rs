@@ -11,7 +11,8 @@ mod node;
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
 pub use node::{
-    BootRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration, Step, StepStatus, Stuck, Trace,
+    BlinkRequest, BootRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration, RenameRequest, Step,
+    StepStatus, Stuck, Trace,
 };
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,14 @@ impl ProblemKind {
             Self::Internal => 500,
         }
     }
+}
+
+/// The user who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct User {
+    /// Name: whoever boots images `<name>/…` owns the nodes that do.
+    pub name: String,
 }
 
 /// The daemon, as it sees itself.

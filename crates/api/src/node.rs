@@ -17,6 +17,12 @@ pub struct Node {
     /// Model, such as `pc-x86-64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// User whose image it boots; absent if that is no user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Whether it boots the default image of its model.
+    #[serde(default)]
+    pub free: bool,
     /// What the first stage of its boot calls its board, if that is none that we know a model for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
@@ -144,6 +150,24 @@ pub struct LeaseReport {
 pub struct BootRequest {
     /// Name of an image on the server, or `default` for the model's default image.
     pub image: String,
+}
+
+/// The new name of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RenameRequest {
+    /// Lower-case letters, digits and dashes, the first a letter, at most 63.
+    pub name: String,
+}
+
+/// Whether a node is to blink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BlinkRequest {
+    /// From now on, or no more.
+    pub on: bool,
 }
 
 /// Answer to a request for a reboot.

@@ -85,38 +85,91 @@ Examples:
     #[command(after_help = "\
 Examples:
   walt node wait node-0a1b2c
+  walt node wait my-nodes
   walt node wait node-0a1b2c --timeout 120 && ssh root@node-0a1b2c")]
     Wait {
-        /// Name, mac or ip
-        node: String,
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
         /// Seconds to wait at most [default: a day]
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<u64>,
     },
-    /// Have a node boot an image, from now on
-    #[command(after_help = "\
-The node is rebooted if it is up. Until the image is ready, it keeps the one that it has.
+    /// Have nodes boot an image, from now on
+    #[command(
+        alias = "deploy",
+        after_help = "\
+A node is rebooted if it is up. Until the image is ready, it keeps the one that it has. A node that boots an image of \
+another user is asked for first.
 
 Examples:
   walt node boot node-0a1b2c debian-walt:12
+  walt node boot node-0a1b2c,node-0a1b2d debian-walt:12
   walt node boot node-0a1b2c default              # the default image of its model
-  walt node boot --no-reboot node-0a1b2c tiny     # at its next boot")]
+  walt node boot --no-reboot node-0a1b2c tiny     # at its next boot"
+    )]
     Boot {
-        /// Name, mac or ip
-        node: String,
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
         /// Name of an image on the server, or `default`
         image: String,
         /// Do not reboot it: its next boot gets the image
         #[arg(long)]
         no_reboot: bool,
+        /// Nodes of other users, too, without a question
+        #[arg(long)]
+        force: bool,
     },
-    /// Reboot a node that is up
+    /// Reboot nodes that are up
     #[command(after_help = "\
 Examples:
-  walt node reboot node-0a1b2c")]
+  walt node reboot node-0a1b2c
+  walt node reboot my-nodes && walt node wait my-nodes")]
     Reboot {
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
+        /// Nodes of other users, too, without a question
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give a node another name
+    #[command(after_help = "\
+Examples:
+  walt node rename node-0a1b2c kitchen")]
+    Rename {
         /// Name, mac or ip
         node: String,
+        /// New name: lower-case letters, digits and dashes
+        name: String,
+        /// A node of another user, too, without a question
+        #[arg(long)]
+        force: bool,
+    },
+    /// Forget a node that is off
+    #[command(after_help = "\
+Its name is free then, and its image is no longer kept for it. When it boots again, it is a new node.
+
+Examples:
+  walt node forget node-0a1b2c")]
+    Forget {
+        /// Name, mac or ip
+        node: String,
+        /// Even if it is up, or another user's
+        #[arg(long)]
+        force: bool,
+    },
+    /// Have nodes show which ones they are
+    #[command(after_help = "\
+The image's own program does it, /bin/blink; most boards blink with a light.
+
+Examples:
+  walt node blink node-0a1b2c           # for a minute, or until Ctrl-C
+  walt node blink my-nodes 5")]
+    Blink {
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
+        /// For so many seconds
+        #[arg(default_value_t = 60)]
+        seconds: u64,
     },
     /// Show what happened when in a node's last boot, and where it hangs, if it does
     #[command(after_help = "\

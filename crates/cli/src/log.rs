@@ -7,10 +7,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, bail};
-use api::{Checkpoint, LogLine, Node};
+use api::{Checkpoint, LogLine};
 
 use crate::args::{LogCommand, LogSelection, WaitMode};
 use crate::http::{self, Body, Client, HttpError, Sent, target};
+use crate::node;
 use crate::report::{self, say};
 use crate::table;
 use format::Format;
@@ -143,8 +144,7 @@ fn members(client: &Client, set: &str) -> Result<BTreeSet<String>, Error> {
     let (server, nodes): (Vec<_>, Vec<_>) = set.split(',').map(str::trim).partition(|part| *part == "server");
     let mut names: BTreeSet<String> = server.into_iter().map(str::to_owned).collect();
     if !nodes.is_empty() {
-        let found: Vec<Node> = client.get(&target(&["v1", "nodes"], &[("set", &nodes.join(","))]))?;
-        names.extend(found.into_iter().map(|node| node.name));
+        names.extend(node::members(client, &nodes.join(","))?.into_iter().map(|node| node.name));
     }
     Ok(names)
 }

@@ -1,9 +1,12 @@
 //! `walt node`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Error;
-use api::{BootRequest, Node, NodeKind, NodeState, Rebooted, Registration};
+use anyhow::{Context, Error, bail};
+use api::{BlinkRequest, BootRequest, Node, NodeKind, NodeState, Rebooted, Registration, RenameRequest, User};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::args::NodeCommand;
 use crate::http::{self, Client, Sent, target};
@@ -14,12 +17,25 @@ pub(crate) fn run(client: &Client, command: NodeCommand) -> Result<(), Error> {
     match command {
         NodeCommand::Show { node: Some(node), json, .. } => show_one(client, &node, json),
         NodeCommand::Show { node: None, all, json } => show(client, all, json),
-        NodeCommand::Wait { node, timeout } => wait(client, &node, timeout),
-        NodeCommand::Boot { node, image, no_reboot } => boot(client, &node, image, no_reboot),
-        NodeCommand::Reboot { node } => {
-            let node = reboot(client, &node)?;
-            say(format_args!("{node} reboots"))
+        NodeCommand::Wait { nodes, timeout } => wait(client, &nodes, timeout),
+        NodeCommand::Boot { nodes, image, no_reboot, force } => {
+            each(&owned(client, &nodes, force)?, |node| boot(client, node, &image, no_reboot))
         }
+        NodeCommand::Reboot { nodes, force } => each(&owned(client, &nodes, force)?, |node| {
+            let node = reboot(client, &node.name)?;
+            say(format_args!("{node} reboots"))
+        }),
+        NodeCommand::Rename { node, name, force } => each(&owned(client, &node, force)?, |node| {
+            let request = http::json(&RenameRequest { name: name.clone() });
+            client.send("POST", &target(&["v1", "nodes", &node.name, "rename"], &[]), request)?;
+            say(format_args!("{} is called {name} from now on", node.name))
+        }),
+        NodeCommand::Forget { node, force } => each(&owned(client, &node, force)?, |node| {
+            let query = if force { &[("force", "true")][..] } else { &[] };
+            client.send("DELETE", &target(&["v1", "nodes", &node.name], query), Sent::Nothing)?;
+            say(format_args!("{} is forgotten", node.name))
+        }),
+        NodeCommand::Blink { nodes, seconds } => blink(client, &nodes, Duration::from_secs(seconds)),
         NodeCommand::Trace { node, json } => {
             let trace = client.get(&target(&["v1", "nodes", &node, "trace"], &[]))?;
             if json { report::json(&trace) } else { trace::print(&trace) }
@@ -64,6 +80,7 @@ fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Error> {
         ("mac", node.mac.clone()),
         ("ip", node.ip.clone()),
         ("model", model(&node).unwrap_or_else(none)),
+        ("owner", node.owner.clone().unwrap_or_else(|| if node.free { "nobody (free)".into() } else { none() })),
         ("state", state(&node)),
         ("image", node.image.clone().unwrap_or_else(none)),
         ("registration", registration(&node)),
@@ -77,23 +94,99 @@ fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn wait(client: &Client, node: &str, timeout: Option<u64>) -> Result<(), Error> {
-    let timeout = timeout.map(|seconds| seconds.to_string());
-    let query: Vec<_> = timeout.iter().map(|seconds| ("timeout_s", seconds.as_str())).collect();
-    let body = client.send("GET", &target(&["v1", "nodes", node, "wait"], &query), Sent::Nothing)?;
-    say(progress::follow(body)?)
+fn wait(client: &Client, set: &str, timeout: Option<u64>) -> Result<(), Error> {
+    let begun = Instant::now();
+    each(&members(client, set)?, |node| {
+        // All of them have the time together.
+        let left = timeout.map(|seconds| seconds.saturating_sub(begun.elapsed().as_secs()).to_string());
+        let query: Vec<_> = left.iter().map(|seconds| ("timeout_s", seconds.as_str())).collect();
+        let body = client.send("GET", &target(&["v1", "nodes", &node.name, "wait"], &query), Sent::Nothing)?;
+        say(progress::follow(body)?)
+    })
 }
 
-fn boot(client: &Client, node: &str, image: String, no_reboot: bool) -> Result<(), Error> {
-    let request = http::json(&BootRequest { image });
-    let body = client.send("POST", &target(&["v1", "nodes", node, "boot"], &[]), request)?;
+fn boot(client: &Client, node: &Node, image: &str, no_reboot: bool) -> Result<(), Error> {
+    let request = http::json(&BootRequest { image: image.to_owned() });
+    let body = client.send("POST", &target(&["v1", "nodes", &node.name, "boot"], &[]), request)?;
     say(progress::follow(body)?)?;
-    let now: Node = client.get(&target(&["v1", "nodes", node], &[]))?;
+    let now: Node = client.get(&target(&["v1", "nodes", &node.name], &[]))?;
     if no_reboot || now.state != NodeState::Booted {
         return Ok(());
     }
-    let name = reboot(client, node)?;
+    let name = reboot(client, &node.name)?;
     say(format_args!("{name} reboots"))
+}
+
+/// The nodes of a set.
+pub(crate) fn members(client: &Client, set: &str) -> Result<Vec<Node>, Error> {
+    Ok(client.get(&target(&["v1", "nodes"], &[("set", set)]))?)
+}
+
+/// The nodes of a set, if they are the caller's or nobody's; those of others only if the caller insists, or says so when
+/// asked.
+fn owned(client: &Client, set: &str, force: bool) -> Result<Vec<Node>, Error> {
+    let nodes = members(client, set)?;
+    if force {
+        return Ok(nodes);
+    }
+    let me: User = client.get("/v1/user")?;
+    let others: Vec<_> =
+        nodes.iter().filter_map(|node| Some((node, node.owner.as_ref().filter(|owner| **owner != me.name)?))).collect();
+    if others.is_empty() {
+        return Ok(nodes);
+    }
+    let whose: Vec<_> = others.iter().map(|(node, owner)| format!("{} is {owner}'s", node.name)).collect();
+    let whose = whose.join(", ");
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        bail!("{whose}: say --force if you mean it");
+    }
+    eprint!("{whose}. Go on all the same? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("reading the answer")?;
+    if !["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+        bail!("nothing was done");
+    }
+    Ok(nodes)
+}
+
+/// Does `work` on each node, whether it fails for others or not; fails if it failed for any.
+fn each(nodes: &[Node], mut work: impl FnMut(&Node) -> Result<(), Error>) -> Result<(), Error> {
+    let mut failed = Vec::new();
+    for node in nodes {
+        if let Err(error) = work(node) {
+            if nodes.len() == 1 {
+                return Err(error);
+            }
+            report::failure(&error);
+            failed.push(node.name.as_str());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{} of {} nodes failed: {}", failed.len(), nodes.len(), failed.join(", "));
+    }
+    Ok(())
+}
+
+fn blink(client: &Client, set: &str, time: Duration) -> Result<(), Error> {
+    let nodes = members(client, set)?;
+    let switch = |node: &Node, on| {
+        let path = target(&["v1", "nodes", &node.name, "blink"], &[]);
+        client.send("POST", &path, http::json(&BlinkRequest { on })).map(drop)
+    };
+    each(&nodes, |node| {
+        switch(node, true)?;
+        say(format_args!("{} blinks", node.name))
+    })?;
+    // Ctrl-C ends the wait; the lights go out all the same.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("can not wait for signals")?;
+    let (interrupted, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || signals.forever().next().map(|signal| interrupted.send(signal)));
+    let signal = ended.recv_timeout(time).ok();
+    each(&nodes, |node| Ok(switch(node, false)?))?;
+    match signal {
+        Some(signal) => std::process::exit(128 + signal),
+        None => Ok(()),
+    }
 }
 
 fn reboot(client: &Client, node: &str) -> Result<String, Error> {

@@ -89,6 +89,26 @@ pub fn set(state_dir: &Path, node: &NodeLinks) -> Result<(), LinkError> {
     remove_stale(&state_dir.join("nodes"), &wanted, Some(&node.mac.to_string()))
 }
 
+/// Removes the directory of a device, and the links that lead there.
+///
+/// # Errors
+/// The first one that could not be removed.
+pub fn forget(state_dir: &Path, mac: MacAddr) -> Result<(), LinkError> {
+    let (nodes, mac) = (state_dir.join("nodes"), mac.to_string());
+    let own = nodes.join(&mac);
+    // A device that was no node has none.
+    if !own.exists() {
+        return Ok(());
+    }
+    remove_stale(&nodes, &HashMap::new(), Some(&mac))?;
+    remove_stale(&own, &HashMap::new(), None)?;
+    match std::fs::remove_dir(&own) {
+        // What somebody else has put there stays.
+        Err(cause) if cause.kind() != io::ErrorKind::DirectoryNotEmpty => Err(LinkError::Remove { path: own, cause }),
+        _ => Ok(()),
+    }
+}
+
 /// Sets the links of all nodes and removes all others: what a crash left half done is whole again.
 ///
 /// # Errors
@@ -228,6 +248,17 @@ mod tests {
         assert!(now.contains(&"nodes/node-2 -> 02:00:00:00:00:02".to_owned()));
         set(root.path(), &node(1, 9, "renamed", None)).unwrap();
         assert_eq!(links(root.path()).len(), 8);
+    }
+
+    #[test]
+    fn of_a_forgotten_device_nothing_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        set(root.path(), &node(1, 7, "node-1", Some("abc"))).unwrap();
+        set(root.path(), &node(2, 8, "node-2", Some("abc"))).unwrap();
+        forget(root.path(), node(1, 7, "", None).mac).unwrap();
+        assert_eq!(links(root.path()).len(), 5);
+        assert!(!root.path().join("nodes/02:00:00:00:00:01").exists());
+        forget(root.path(), node(1, 7, "", None).mac).unwrap();
     }
 
     #[test]

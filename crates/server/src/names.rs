@@ -8,6 +8,16 @@ pub fn is_model(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+/// Words that mean something else where a device is named.
+const NOT_A_NAME: [&str; 7] =
+    ["server", "walt-server", "default", "my-nodes", "free-nodes", "all-nodes", "all-devices"];
+
+/// True for what may be the name of a device: a host name in lower case (RFC 1123 §2.1), up to 63 letters, digits and
+/// dashes, that begins with a letter, does not end with a dash, and is not a word with another meaning.
+pub fn is_device_name(text: &str) -> bool {
+    text.len() <= 63 && is_model(text) && !text.ends_with('-') && !NOT_A_NAME.contains(&text)
+}
+
 /// Model that a vendor class identifier or user class names: `walt.node.<model>`.
 pub fn model_of_class<'a>(vci: &'a str, uci: &'a str) -> Option<&'a str> {
     // The user class may carry length bytes before its text (RFC 3004 §4), and a vendor class may
@@ -77,6 +87,16 @@ mod tests {
         }
         for wrong in ["", "A", "a b", "a/../b", "a:", "/a", "a//b", "host.x/", "a:b c"] {
             assert!(full_image_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_of_devices() {
+        for name in ["a", "node-0a1b2c", "kitchen", "rpi3"] {
+            assert!(is_device_name(name), "{name}");
+        }
+        for name in ["", "Kitchen", "a.b", "a_b", "-a", "a-", "3d", "server", "my-nodes", "..", &"x".repeat(64)] {
+            assert!(!is_device_name(name), "{name}");
         }
     }
 

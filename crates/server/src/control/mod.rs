@@ -14,9 +14,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::Status;
+use api::{Status, User};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::routing::{delete, get, post};
 use axum::{Json, extract::FromRef};
 
@@ -68,7 +68,10 @@ pub fn router(control: Control) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/leases", post(nodes::lease))
         .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{node}", get(nodes::show))
+        .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::forget))
+        .route("/v1/nodes/{node}/rename", post(nodes::rename))
+        .route("/v1/nodes/{node}/blink", post(nodes::blink))
+        .route("/v1/user", get(user))
         .route("/v1/nodes/{node}/trace", get(nodes::trace))
         .route("/v1/nodes/{node}/wait", get(nodes::wait))
         .route("/v1/nodes/{node}/boot", post(nodes::boot))
@@ -86,6 +89,12 @@ pub fn router(control: Control) -> Router {
         .route("/openapi.json", get(async || Json(document())))
         .fallback(answer::no_such_route)
         .with_state(control)
+}
+
+/// Who asks, as the server knows it.
+#[utoipa::path(get, path = "/v1/user", responses((status = 200, body = User)))]
+pub(crate) async fn user(ConnectInfo(caller): ConnectInfo<Caller>) -> Result<Json<User>, answer::Refused> {
+    Ok(Json(User { name: caller.user().await? }))
 }
 
 /// The daemon itself.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{
-    BootRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress, Rebooted, Registration, Trace,
+    BlinkRequest, BootRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress, Rebooted,
+    Registration, RenameRequest, Trace,
 };
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, Query, State};
@@ -18,7 +19,7 @@ use super::answer::{Refused, problem};
 use super::caller::Caller;
 use super::follow::{Standing, follow};
 use crate::nodes::{RequestError, ask};
-use crate::registration::{Device, Input};
+use crate::registration::{Device, Input, Owner};
 use crate::site::{self, Site, now_ms};
 use crate::timeline::Seen;
 
@@ -182,6 +183,70 @@ pub(crate) async fn reboot(State(site): State<Arc<Site>>, Path(name): Path<Strin
     }
 }
 
+/// Gives a device another name.
+#[utoipa::path(post, path = "/v1/nodes/{node}/rename", params(("node" = String, Path, description = "name, mac or ip")),
+    request_body = RenameRequest,
+    responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn rename(
+    State(site): State<Arc<Site>>,
+    Path(device): Path<String>,
+    Json(request): Json<RenameRequest>,
+) -> Result<StatusCode, Refused> {
+    let mac = site.state().registrar.find_node(&device)?;
+    let old = node_of(&site, mac)?.name;
+    site.request(Input::Rename { device: mac.to_string(), name: request.name.clone() }).await?;
+    site.tell(format!("{old} is called {} from now on", request.name));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Insistence {
+    #[serde(default)]
+    force: bool,
+}
+
+/// Forgets a device, which must be off: one that is up is served no more.
+#[utoipa::path(delete, path = "/v1/nodes/{node}",
+    params(("node" = String, Path, description = "name, mac or ip"),
+           ("force" = Option<bool>, Query, description = "even if it is up")),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn forget(
+    State(site): State<Arc<Site>>,
+    Path(device): Path<String>,
+    Query(insistence): Query<Insistence>,
+) -> Result<StatusCode, Refused> {
+    let mac = site.state().registrar.find_node(&device)?;
+    let node = node_of(&site, mac)?;
+    if matches!(node.state, NodeState::Booting | NodeState::Booted) && node.model.is_some() && !insistence.force {
+        let message = format!("{} is {}: what it runs on would be taken away from it", node.name, standing(&node));
+        let hint = "switch it off first, or insist with --force; it comes back as a new node when it boots again";
+        return Err(problem(ProblemKind::InUse, message, Some(hint)).into());
+    }
+    site.request(Input::Forget { device: mac.to_string() }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has a node show which one it is, by its image's `/bin/blink`.
+#[utoipa::path(post, path = "/v1/nodes/{node}/blink", params(("node" = String, Path, description = "name, mac or ip")),
+    request_body = BlinkRequest,
+    responses((status = 204), (status = 404, body = Problem), (status = 502, body = Problem)))]
+pub(crate) async fn blink(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    Json(request): Json<BlinkRequest>,
+) -> Result<StatusCode, Refused> {
+    let mac = site.state().registrar.find_node(&name)?;
+    let (name, ip) = {
+        let state = site.state();
+        let row = &state.registrar.device(mac).ok_or_else(|| gone(mac))?.row;
+        (row.name.clone(), row.ip)
+    };
+    ask(ip, wire::node::Request::Blink(request.on)).await.map_err(|error| {
+        problem(ProblemKind::Unreachable, format!("{name} does not blink: {error}"), Some("its image needs /bin/blink"))
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// A lease that another DHCP server has acknowledged.
 #[utoipa::path(post, path = "/v1/leases", request_body = LeaseReport,
     responses((status = 204), (status = 400, body = Problem)))]
@@ -225,6 +290,11 @@ fn node(state: &site::State, device: &Device) -> Node {
             (None, None) => NodeKind::Unknown,
         },
         model: row.model.clone(),
+        owner: match state.registrar.owner(device) {
+            Some(Owner::User(user)) => Some(user),
+            _ => None,
+        },
+        free: state.registrar.owner(device) == Some(Owner::Nobody),
         board: row.board.clone(),
         image: row.image.clone(),
         image_id: row.served.clone(),

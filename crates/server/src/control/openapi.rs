@@ -9,6 +9,7 @@ use super::{images, logs, nodes};
     info(title = "WalT control API", description = "How `walt` speaks to walt-server-daemon, on its Unix socket."),
     paths(
         super::status,
+        super::user,
         nodes::lease,
         nodes::list,
         nodes::show,
@@ -16,6 +17,9 @@ use super::{images, logs, nodes};
         nodes::wait,
         nodes::boot,
         nodes::reboot,
+        nodes::rename,
+        nodes::forget,
+        nodes::blink,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,

@@ -6,6 +6,7 @@
 //! was served before.
 
 mod deliver;
+mod devices;
 mod image;
 mod lookup;
 mod sets;
@@ -52,6 +53,18 @@ pub enum Input {
         node: String,
         /// Name of an image, or `default`.
         image: String,
+    },
+    /// A person wants the device to be called so.
+    Rename {
+        /// Name, mac or ip of the device.
+        device: String,
+        /// Its new name.
+        name: String,
+    },
+    /// A person wants the device to be unknown.
+    Forget {
+        /// Name, mac or ip of the device.
+        device: String,
     },
     /// A person wants the image's current content from its registry.
     Clone {
@@ -125,6 +138,8 @@ pub enum Input {
 pub enum Action {
     /// Record the device.
     Save(MacAddr),
+    /// The device is known no more: its record, its links, its exports.
+    Forget(MacAddr),
     /// Record the image's name.
     SaveImage(ImageRow),
     /// What is wanted under this name is forgotten.
@@ -209,6 +224,8 @@ impl Registrar {
             Input::Lease(event) => self.lease(event, now_ms, &mut actions),
             Input::Mounted { client, image } => self.mounted(client, image, &mut actions),
             Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
+            Input::Rename { device, name } => self.rename(&device, &name, &mut actions)?,
+            Input::Forget { device } => self.forget(&device, &mut actions)?,
             Input::Clone { name, architecture } => self.clone_image(&name, architecture, &mut actions),
             // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
             Input::Progress { key, done, total } => {

@@ -92,6 +92,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         .iter()
         .map(|action| match action {
             Action::Save(_) => "save",
+            Action::Forget(_) => "forget",
             Action::SaveImage(_) => "save-image",
             Action::ForgetImage(_) => "forget-image",
             Action::Pull(_) => "pull",
@@ -352,4 +353,69 @@ fn an_answer_about_content_that_was_replaced_meanwhile_is_ignored() {
     assert!(registrar.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap().is_empty());
     registrar.handle(prepared(DEFAULT, "sha256:2", "id2", &[MODEL]), 0).unwrap();
     assert_eq!(registrar.device(mac(1)).unwrap().row.served.as_deref(), Some("id2"));
+}
+
+#[test]
+fn a_device_is_renamed_to_what_is_a_name_and_free() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    registrar.handle(pc(2), 0).unwrap();
+    let rename = |device: &str, name: &str| Input::Rename { device: device.into(), name: name.into() };
+    let actions = registrar.handle(rename("node-00ab01", "kitchen"), 0).unwrap();
+    assert_eq!(kinds(&actions), ["save", "export", "link"]);
+    assert_eq!(registrar.find_node("kitchen"), Ok(mac(1)));
+    assert_eq!(registrar.handle(rename("kitchen", "kitchen"), 0).map(drop), Ok(()));
+    for (device, name, kind) in [
+        ("node-00ab02", "kitchen", ProblemKind::InUse),
+        ("node-00ab02", "my-nodes", ProblemKind::BadRequest),
+        ("node-00ab02", "a/../b", ProblemKind::BadRequest),
+        ("nobody", "bath", ProblemKind::UnknownNode),
+    ] {
+        assert_eq!(registrar.handle(rename(device, name), 0).unwrap_err().kind, kind, "{name}");
+    }
+    // A lease does not give it its old name again.
+    registrar.handle(pc(1), 1).unwrap();
+    assert_eq!(registrar.device(mac(1)).unwrap().row.name, "kitchen");
+}
+
+#[test]
+fn a_forgotten_device_is_new_when_it_comes_again() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    registrar.handle(Input::Rename { device: "node-00ab01".into(), name: "kitchen".into() }, 0).unwrap();
+    let actions = registrar.handle(Input::Forget { device: "kitchen".into() }, 0).unwrap();
+    assert_eq!(actions.first(), Some(&Action::Forget(mac(1))));
+    assert!(registrar.device(mac(1)).is_none());
+    let actions = registrar.handle(pc(1), 5_000).unwrap();
+    assert!(kinds(&actions).contains(&"registered"), "{actions:?}");
+    assert_eq!(registrar.device(mac(1)).unwrap().row.name, "node-00ab01");
+}
+
+#[test]
+fn sets_of_nodes() {
+    let mut registrar = registrar();
+    for last in 1..=3 {
+        registrar.handle(pc(last), 0).unwrap();
+    }
+    registrar.handle(lease(4, ""), 0).unwrap();
+    registrar.devices.get_mut(&mac(1)).unwrap().row.image = Some("docker.io/ada/mine:latest".into());
+    registrar.devices.get_mut(&mac(2)).unwrap().row.image = Some("localhost:5000/lab/x:1".into());
+    let set = |text: &str, user: &str| -> Vec<u8> {
+        registrar.find_set(text, user).map(|macs| macs.iter().map(|mac| mac.0[5]).collect()).unwrap_or_default()
+    };
+    for (text, user, expected) in [
+        ("my-nodes", "ada", &[1][..]),
+        ("my-nodes", "bob", &[]),
+        ("free-nodes", "bob", &[3]),
+        ("all-nodes", "bob", &[1, 2, 3]),
+        ("all-devices", "bob", &[1, 2, 3, 4]),
+        ("node-00ab03, node-00ab01,node-00ab03", "bob", &[1, 3]),
+        ("my-nodes,10.0.0.2", "ada", &[1, 2]),
+        ("node-00ab03,nobody", "ada", &[]),
+        ("", "ada", &[]),
+    ] {
+        assert_eq!(set(text, user), expected, "{text} of {user}");
+    }
+    let problem = registrar.find_set("my-nodes", "bob").unwrap_err();
+    assert!(problem.message.contains("no node boots an image of yours (bob)"), "{problem:?}");
 }

@@ -19,6 +19,7 @@ impl Site {
                     self.registry.device(row);
                 }
             }
+            Action::Forget(mac) => self.forget(mac),
             Action::SaveImage(row) => self.registry.image(row),
             Action::ForgetImage(key) => self.registry.remove_image(key),
             Action::Pull(key) => self.pull(key),
@@ -30,6 +31,15 @@ impl Site {
             Action::Hook(event) => self.hooks.lease(event),
             Action::CollectGarbage => self.collect_garbage(),
         }
+    }
+
+    fn forget(&self, mac: MacAddr) {
+        self.tell(format!("{mac} is forgotten"));
+        self.state().timelines.remove(&mac);
+        self.exports.remove(mac);
+        self.registry.forget_device(mac);
+        // Fails only when the daemon stops.
+        let _ = self.links.send(mac);
     }
 
     /// Brings the services' table up to date for this node.
@@ -45,9 +55,13 @@ impl Site {
     /// Sets links, one node after the other, away from the task that decides.
     pub(super) async fn set_links(self: Arc<Self>, mut nodes: mpsc::UnboundedReceiver<MacAddr>) {
         while let Some(mac) = nodes.recv().await {
-            let Some(node) = self.node_links(mac) else { continue };
+            let node = self.node_links(mac);
             let root = self.state_dir.clone();
-            let result = tokio::task::spawn_blocking(move || links::set(&root, &node)).await;
+            let work = move || match node {
+                Some(node) => links::set(&root, &node),
+                None => links::forget(&root, mac),
+            };
+            let result = tokio::task::spawn_blocking(work).await;
             let result = match result {
                 Ok(result) => result.map_err(|error| error.to_string()),
                 Err(panic) => Err(format!("setting links: {panic}")),

@@ -186,7 +186,7 @@ impl Site {
     }
 
     /// Logs what happens to the platform.
-    fn tell(&self, line: String) {
+    pub fn tell(&self, line: String) {
         let at_us = now_ms() * 1000;
         self.registry.log(LogRow { issuer: Issuer::Server, stream: logs::PLATFORM.to_owned(), at_us, line });
     }

@@ -217,3 +217,25 @@ fn the_lease_hook_runs_for_leases_of_another_dhcp_server() {
     let expected = "commit  walt.node.pc-x86-64 10.9.8.7 52:54:00:00:ab:01  52:54:00:00:ab:01 0\n";
     lab.wait_until("the hook has run", || std::fs::read_to_string(&out).is_ok_and(|text| text == expected));
 }
+
+#[test]
+fn a_device_is_renamed_and_forgotten_for_good() {
+    let lab = Lab::new();
+    let mut daemon = lab.start(&[]);
+    daemon.register_node();
+    let nodes = lab.dir.path().join("state/nodes");
+    let (status, body) = daemon.request("POST", "/v1/nodes/node-00ab01/rename", r#"{"name": "kitchen"}"#);
+    assert_eq!(status, 204, "{body}");
+    lab.wait_until("the link is there", || nodes.join("kitchen").is_symlink() && !nodes.join("node-00ab01").exists());
+    daemon.signal("TERM");
+    assert!(daemon.child.wait().unwrap().success());
+    let daemon = lab.start(&[]);
+    assert_eq!(daemon.request("GET", "/v1/nodes/kitchen", "").0, 200);
+    // It was seen a moment ago: it may be up.
+    let (status, body) = daemon.request("DELETE", "/v1/nodes/kitchen", "");
+    assert!(status == 409 && body.contains("--force"), "{status} {body}");
+    assert_eq!(daemon.request("DELETE", "/v1/nodes/kitchen?force=true", "").0, 204);
+    assert_eq!(daemon.request("GET", "/v1/nodes?all=true", "").1, "[]");
+    lab.wait_until("its links are gone", || std::fs::read_dir(&nodes).unwrap().count() == 0);
+    assert_eq!(daemon.request("GET", "/v1/user", "").1, r#"{"name":"root"}"#);
+}
