@@ -7,6 +7,7 @@
 
 mod debian_std;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -110,8 +111,7 @@ pub(crate) fn directory() -> PathBuf {
 /// Builds the agents of all architectures that this machine can build for.
 ///
 /// # Errors
-/// When not even the agent for this machine's own architecture can be built. Inside of a lab, which has no way to a
-/// package registry, nothing is built.
+/// When not even the agent for this machine's own architecture can be built.
 pub(crate) fn build_all() -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for architecture in ARCHITECTURES {
@@ -123,10 +123,16 @@ pub(crate) fn build_all() -> Result<Vec<Outcome>> {
     }
 }
 
-/// As [`build_all`], for those who only want to know where they are.
-pub(crate) fn built() -> Result<PathBuf> {
+/// Builds the agents for these architectures, and says where they are. Inside of a lab, which has no way to a package
+/// registry, they were built before it was entered.
+///
+/// # Errors
+/// The first of them that can not be built.
+pub(crate) fn built(architectures: &[Architecture]) -> Result<PathBuf> {
     if !testbed::lab::inside() {
-        build_all()?;
+        for architecture in architectures.iter().copied().collect::<BTreeSet<_>>() {
+            build(architecture).with_context(|| format!("no agent for {architecture}"))?;
+        }
     }
     Ok(directory())
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use boot::Architecture;
 use testbed::daemon::Daemon;
 use testbed::lab::{Entered, Lab, SERVER, enter};
 use testbed::machine::{Machine, Spec};
@@ -21,7 +22,7 @@ const BOOT: Duration = Duration::from_secs(600);
 
 pub(crate) fn run() -> Result<ExitCode> {
     say("building the server, the command line and the agent");
-    let programs = build(Profile::Test)?;
+    let programs = build(Profile::Test, &[Architecture::X86_64])?;
     say("building the Debian image");
     let image = image::build(Recipe::DebianPc, &programs.agents)?;
     let lab = match enter("demo", &crate::lab_directory())? {

@@ -27,6 +27,7 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use boot::Architecture;
 use testbed::daemon::Programs;
 use testbed::lab::{Entered, enter};
 
@@ -179,6 +180,12 @@ impl Scenario {
         ONLY_BY_ALL.iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why)
     }
 
+    /// Architectures of its nodes. What needs no image may still have nodes: those are PCs.
+    pub(crate) fn architectures(&self) -> Vec<Architecture> {
+        let of_images = self.images.iter().map(|recipe| recipe.architecture());
+        std::iter::once(Architecture::X86_64).chain(of_images).collect()
+    }
+
     /// Builds what it boots, or finds it built. A lab has no way to what this needs.
     pub(crate) fn prepare(&self, programs: &Programs) -> Result<HashMap<Recipe, Built>> {
         let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
@@ -210,7 +217,7 @@ pub(crate) fn run(name: &str) -> Result<ExitCode> {
         .iter()
         .find(|scenario| scenario.name == name)
         .with_context(|| format!("no scenario is called {name:?}; ./x e2e --list names them"))?;
-    let programs = programs::build(Profile::Test)?;
+    let programs = programs::build(Profile::Test, &scenario.architectures())?;
     let images = scenario.prepare(&programs)?;
     let lab = match enter(name, &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),

@@ -58,7 +58,8 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["image", "build", name] | ["image", name] => {
-            let built = image::build(image::Recipe::parse(name)?, &agents::built()?)?;
+            let recipe = image::Recipe::parse(name)?;
+            let built = image::build(recipe, &agents::built(&[recipe.architecture()])?)?;
             println!("{} is {}", built.name, built.archive.display());
             Ok(ExitCode::SUCCESS)
         }

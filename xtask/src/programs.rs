@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use boot::Architecture;
 use testbed::daemon::Programs;
 use testbed::process::run_shown;
 
@@ -17,18 +18,17 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// Builds the daemon, the command line programs and the agents.
+/// Builds the daemon, the command line programs, and the agents for nodes of these architectures.
 ///
 /// Inside of a lab, which has no way to a package registry, they were built before it was entered.
-pub(crate) fn build(profile: Profile) -> Result<Programs> {
+pub(crate) fn build(profile: Profile, architectures: &[Architecture]) -> Result<Programs> {
     let target = crate::target_directory();
     let directory = target.join(match profile {
         Profile::Test => "debug",
         Profile::Release => "release",
     });
-    let programs = Programs { directory, agents: agents::directory() };
+    let programs = Programs { directory, agents: agents::built(architectures)? };
     if !testbed::lab::inside() {
-        agents::build_all()?;
         let mut command = cargo();
         command.args(["build", "--quiet", "--package", "walt-server", "--package", "walt-cli", "--bins"]);
         if profile == Profile::Release {

@@ -120,7 +120,8 @@ fn scenarios(extent: Extent, tally: &mut Tally) -> Result<()> {
         println!("{}: only by ./x test --all: {}", scenario.name, scenario.left_out().unwrap_or_default());
     }
     // Before any starts: what is built has all processors, and the machines' clocks are not disturbed.
-    let programs = build(Profile::Test)?;
+    let architectures: Vec<_> = chosen.iter().flat_map(|scenario| scenario.architectures()).collect();
+    let programs = build(Profile::Test, &architectures)?;
     for scenario in &chosen {
         scenario.prepare(&programs)?;
     }

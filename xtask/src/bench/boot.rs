@@ -6,6 +6,7 @@ mod peers;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use boot::Architecture;
 use testbed::lab::{Entered, enter};
 
 use super::{Figure, Promise, Round, report, runs};
@@ -14,7 +15,7 @@ use crate::programs::{self, Profile};
 
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     let runs = runs(options, 3)?;
-    let programs = programs::build(Profile::Release)?;
+    let programs = programs::build(Profile::Release, &[Architecture::X86_64])?;
     let image = build(Recipe::DebianPc, &programs.agents)?;
     let lab = match enter("bench-boot", &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),

@@ -5,6 +5,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use boot::Architecture;
 use serde_json::json;
 use testbed::daemon::Daemon;
 use testbed::host::Host;
@@ -22,7 +23,7 @@ const PROMISED: f64 = 20_000.0;
 
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     let rounds = runs(options, 5)?;
-    let programs = programs::build(Profile::Release)?;
+    let programs = programs::build(Profile::Release, &[Architecture::X86_64])?;
     let lab = match enter("bench-logs", &crate::lab_directory())? {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(lab) => lab,

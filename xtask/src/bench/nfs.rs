@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use boot::Architecture;
 use serde_json::Value;
 use testbed::lab::{Entered, Lab, SERVER, enter};
 use testbed::peers::Ganesha;
@@ -24,7 +25,7 @@ const SLICE: &str = "0.5";
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     // Several and short: a noisy machine then spoils some of them instead of all.
     let rounds = runs(options, 5)?;
-    let image = build(Recipe::DebianPc, &agents::built()?)?;
+    let image = build(Recipe::DebianPc, &agents::built(&[Architecture::X86_64])?)?;
     if !testbed::lab::inside() {
         let examples = ["--example", "nfs-serve", "--example", "nfs-load"];
         run_shown(cargo().args(["build", "--quiet", "--release", "--package", "walt-net"]).args(examples))?;

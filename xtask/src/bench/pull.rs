@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use boot::Architecture;
 use testbed::lab::{Entered, Lab, enter};
 use testbed::peers::Registry;
 use testbed::process::{run as run_program, run_shown};
@@ -21,7 +22,7 @@ use crate::programs::cargo;
 
 pub(super) fn run(options: &[&str]) -> Result<ExitCode> {
     let runs = runs(options, 3)?;
-    let agents = agents::built()?;
+    let agents = agents::built(&[Architecture::X86_64])?;
     let agent = agents.join("x86_64/walt-node");
     let image = build(Recipe::DebianPc, &agents)?;
     if !testbed::lab::inside() {
