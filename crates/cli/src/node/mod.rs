@@ -2,6 +2,9 @@
 
 mod blink;
 mod boot;
+mod config;
+mod console;
+mod machine;
 mod names;
 mod set;
 mod show;
@@ -13,7 +16,7 @@ use anyhow::Error;
 
 use crate::args::NodeCommand;
 use crate::http::{Client, target};
-use crate::report::{self, say};
+use crate::report;
 use crate::trace;
 
 pub(crate) use set::members;
@@ -28,10 +31,24 @@ pub(crate) fn run(client: &Client, command: NodeCommand) -> Result<ExitCode, Err
         NodeCommand::Boot { nodes, image, no_reboot, force } => {
             each(&owned(client, &nodes, force)?, |node| boot::boot(client, node, &image, no_reboot))
         }
-        NodeCommand::Reboot { nodes, force } => each(&owned(client, &nodes, force)?, |node| {
-            let node = boot::reboot(client, &node.name)?;
-            say(format_args!("{node} reboots"))
-        }),
+        NodeCommand::Reboot { nodes, hard, force } => {
+            each(&owned(client, &nodes, force)?, |node| boot::reboot(client, &node.name, hard))
+        }
+        NodeCommand::Create { name, settings } => machine::create(client, &name, settings),
+        NodeCommand::Remove { nodes, force } => {
+            each(&owned(client, &nodes, force)?, |node| machine::remove(client, node))
+        }
+        NodeCommand::Console { node, force } => {
+            each(&owned(client, &node, force)?, |node| console::attach(client, node))
+        }
+        NodeCommand::Config { nodes, settings, force, json } if settings.is_empty() => {
+            let _ = force;
+            config::show(client, &nodes, json)
+        }
+        NodeCommand::Config { nodes, settings, force, .. } => {
+            let settings = settings.into_iter().collect();
+            each(&owned(client, &nodes, force)?, |node| config::change(client, node, &settings))
+        }
         NodeCommand::Rename { node, name, force } => {
             each(&owned(client, &node, force)?, |node| names::rename(client, node, &name))
         }
