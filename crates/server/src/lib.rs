@@ -8,6 +8,8 @@ pub mod journal;
 pub mod links;
 pub mod logs;
 pub mod names;
+mod names_service;
+mod nat;
 pub mod nodes;
 pub mod privileges;
 pub mod registration;

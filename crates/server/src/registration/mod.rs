@@ -74,6 +74,11 @@ pub enum Input {
         /// New values by key; an empty one brings the default back.
         changes: BTreeMap<String, String>,
     },
+    /// The kernel passes on packets for the devices behind NAT, or can not.
+    NatSet {
+        /// Why it can not.
+        result: Result<(), String>,
+    },
     /// A person wants the image's current content from its registry.
     Clone {
         /// Full name.
@@ -237,6 +242,7 @@ impl Registrar {
             Input::Rename { device, name } => self.rename(&device, &name, &mut actions)?,
             Input::Forget { device } => self.forget(&device, &mut actions)?,
             Input::Configure { device, changes } => self.configure(&device, &changes, &mut actions)?,
+            Input::NatSet { result } => self.nat_set(&result, &mut actions),
             Input::Clone { name, architecture } => self.clone_image(&name, architecture, &mut actions),
             // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
             Input::Progress { key, done, total } => {
