@@ -32,12 +32,14 @@ pub(crate) struct Nat {
     exports: Arc<Exports>,
     /// The addresses in the kernel's table; `None` if it is not ours yet.
     loaded: Option<BTreeSet<Ipv4Addr>>,
+    /// What was tried last has failed.
+    failing: bool,
 }
 
 impl Nat {
     /// Nothing is done until a device is behind NAT.
     pub(crate) fn new(rules: Rules, exports: Arc<Exports>) -> Self {
-        Self { rules, exports, loaded: None }
+        Self { rules, exports, loaded: None, failing: false }
     }
 
     /// Keeps the table for ever.
@@ -63,9 +65,11 @@ impl Nat {
         // Who has never wanted NAT needs no nft.
         let unused = wanted.is_empty() && self.loaded.is_none();
         if unused || self.loaded.as_ref() == Some(&wanted) {
-            return None;
+            // What failed may not be wanted any more.
+            return std::mem::take(&mut self.failing).then_some(Ok(()));
         }
         let result = self.load(&wanted).await;
+        self.failing = result.is_err();
         match &result {
             Ok(()) => {
                 tracing::info!(devices = wanted.len(), "devices behind NAT");

@@ -40,7 +40,7 @@ impl Network {
         network.ip("server", &format!("address add {SERVER_OUTSIDE}/24 dev wan"));
         network.ip("outside", &format!("address add {OUTSIDE}/24 dev eth0"));
         // A new namespace may have what its maker has.
-        network.run("server", "sysctl", &["-qw", "net.ipv4.ip_forward=0"]);
+        network.run("server", "sh", &["-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]);
         network.ip("switch", "link add br0 type bridge forward_delay 0");
         network.ip("switch", "link set br0 up");
         network.ip("switch", "link set uplink master br0");
