@@ -39,7 +39,7 @@ fn nodes_find_one_another_and_those_behind_nat_the_world() {
         "--pid-file=",
         "--address=/example.org/192.0.2.7",
         "--address=/example.net/",
-        &format!("--txt-record=long.example.com,{}", vec![text.as_str(); 12].join(",")),
+        &format!("--txt-record=long.example.com,{}", [text.as_str(); 12].join(",")),
     ];
     let upstream = network.background("outside", "dnsmasq", &upstream);
     let daemon = network.start(&format!("[dns]\nforwarders = [\"{OUTSIDE}\"]\n"));
