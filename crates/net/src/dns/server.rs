@@ -163,8 +163,11 @@ async fn serve_connections(listener: &TcpListener, shared: &Arc<Shared>) -> io::
                 continue;
             }
         };
-        let share = if shared.zone.serves(client) { shared.connections.take(client) } else { None };
-        let Some(share) = share else {
+        if !shared.zone.serves(client) {
+            Counters::count(&shared.counters.refused);
+            continue;
+        }
+        let Some(share) = shared.connections.take(client) else {
             Counters::count(&shared.counters.overload);
             continue;
         };

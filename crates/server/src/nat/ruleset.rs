@@ -53,6 +53,8 @@ table ip {TABLE} {{
 "#
         );
         if *isolate {
+            // What the administrator has given another destination (ports of containers, forwarded ports) is meant to pass.
+            text.push_str("        ct status dnat accept\n");
             let _ = write!(text, "        iifname \"{interface}\" drop\n        oifname \"{interface}\" drop\n");
         }
         text.push_str("    }\n}\n");

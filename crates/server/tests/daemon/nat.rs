@@ -33,8 +33,8 @@ for line in sys.stdin:
 struct Talk(Background, BufReader<std::process::ChildStdout>);
 
 impl Talk {
-    fn new(network: &Network, node: &str) -> Self {
-        let mut talk = network.background(node, "python3", &["-c", TALK, OUTSIDE]);
+    fn new(network: &Network, node: &str, address: &str) -> Self {
+        let mut talk = network.background(node, "python3", &["-c", TALK, address]);
         let output = BufReader::new(talk.0.stdout.take().unwrap());
         Self(talk, output)
     }
@@ -85,7 +85,7 @@ fn packets_pass_for_those_behind_nat_alone_and_outlive_the_daemon() {
     assert_eq!((forwarding().trim(), network.address("ada")), ("1", ada.clone()));
     assert!(network.pings("ada", OUTSIDE));
     // The machine outside has no route to the platform: this is the server's address, or there would be no answer.
-    let mut talk = Talk::new(&network, "ada");
+    let mut talk = Talk::new(&network, "ada", OUTSIDE);
     assert_eq!(talk.say("one"), format!("{SERVER_OUTSIDE} one"));
     // Now packets are passed on; but not bob's, nor those of machines outside that make their own routes.
     assert!(!network.pings("bob", OUTSIDE));
@@ -94,6 +94,13 @@ fn packets_pass_for_those_behind_nat_alone_and_outlive_the_daemon() {
     network.ip("outside", &format!("route add 10.9.8.0/24 via {SERVER_OUTSIDE}"));
     assert!(!network.pings("outside", &ada) && !network.pings("outside", &bob));
     assert!(!network.pings("bob", OUTSIDE), "with a way back, too");
+    // Save for what the administrator passes on: a port of the server that is the outside machine's.
+    let rules = format!(
+        "add chain ip other prerouting {{ type nat hook prerouting priority dstnat; }}
+         add rule ip other prerouting ip daddr {SERVER} tcp dport 7 dnat to {OUTSIDE}"
+    );
+    network.run("server", "nft", &[&rules]);
+    assert_eq!(Talk::new(&network, "bob", SERVER).say("hello"), format!("{bob} hello"));
 
     daemon.signal("KILL");
     daemon.child.wait().unwrap();
