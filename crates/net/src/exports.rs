@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use image::View;
 
-use crate::{Boards, MacAddr};
+use crate::{Boards, Devices, MacAddr};
 
 /// One node, as the network services see it.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ impl NodeExport {
 pub struct Exports {
     tables: RwLock<Tables>,
     boards: Boards,
+    devices: Devices,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,11 @@ impl Exports {
     /// Boards whose own firmware is at work, nodes or not.
     pub fn boards(&self) -> &Boards {
         &self.boards
+    }
+
+    /// Names and addresses of all devices, nodes or not.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// Every node, in no order.

@@ -1,4 +1,4 @@
-//! The network services of the daemon: DHCP, TFTP, HTTP boot, portmap + MOUNT + NFS, SNTP, and the
+//! The network services of the daemon: DHCP, DNS, TFTP, HTTP boot, portmap + MOUNT + NFS, SNTP, and the
 //! IPv6 router advertisement that ends iPXE's wait.
 //!
 //! Decisions are functions from (state, message, now) to actions; sockets and timers stand around
@@ -7,7 +7,9 @@
 
 mod boards;
 pub mod bootfile;
+mod devices;
 pub mod dhcp;
+pub mod dns;
 mod events;
 mod exports;
 pub mod http;
@@ -18,5 +20,6 @@ pub mod sntp;
 pub mod tftp;
 
 pub use boards::{BoardSeen, BoardStage, BoardTransfer, Boards, is_raspberry_pi};
+pub use devices::{Device, Devices};
 pub use events::{Event, Events, LeaseEvent, MacAddr};
 pub use exports::{Exports, NodeExport};

@@ -9,6 +9,8 @@ pub mod links;
 pub mod logs;
 pub mod machines;
 pub mod names;
+mod names_service;
+mod nat;
 pub mod nodes;
 pub mod privileges;
 pub mod registration;

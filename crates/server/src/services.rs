@@ -12,13 +12,15 @@ use net::bootfile::{BootFiles, Firmware, Loaders};
 use net::http::HttpConfig;
 use net::nfs::{HandleKey, NfsConfig, NfsServer};
 use net::tftp::{self, TftpConfig};
-use net::{Event, Events, Exports, dhcp, http, nfs, ra, sntp};
+use net::{Event, Events, Exports, dhcp, dns, http, nfs, ra, sntp};
 use sys::Interface;
 use tokio::sync::mpsc;
 use wire::node::{NETCONSOLE_PORT, SERVER_PORT};
 
 use crate::control::{self, About, Control};
 use crate::counters::CounterTable;
+use crate::names_service;
+use crate::nat::{Nat, Rules};
 use crate::nodes::{Netconsole, NodeServer};
 use crate::registry::{LeaseRow, Loaded, Registry};
 use crate::settings::{DhcpMode, Settings};
@@ -82,6 +84,8 @@ impl NodeInterface {
 pub(crate) struct Services {
     dhcp: Option<(dhcp::Server, mpsc::Receiver<dhcp::LeaseChange>)>,
     ra: Option<ra::Server>,
+    dns: Option<dns::Server>,
+    nat: Nat,
     tftp: tftp::Server,
     http: http::Server,
     sntp: sntp::Server,
@@ -114,6 +118,9 @@ impl Services {
                 None
             }
         };
+        let dns = names_service::bind(settings, nodes, exports)?;
+        let rules = Rules { interface: settings.interface.clone(), isolate: settings.isolate };
+        let nat = Nat::new(rules, exports.clone());
         let loaders = Loaders::load(&settings.ipxe_dir).context("can not load the network bootloaders")?;
         let boot_files = BootFiles::new(loaders, exports.clone());
         let boot_files = boot_files.with_firmware(&settings.rpi_firmware_dir, board_firmware(settings));
@@ -140,6 +147,8 @@ impl Services {
         let mut services = Self {
             dhcp,
             ra,
+            dns,
+            nat,
             tftp,
             http,
             sntp,
@@ -165,6 +174,10 @@ impl Services {
         if let Some(server) = self.ra {
             parts.add("router advertisement", server.run());
         }
+        if let Some(server) = self.dns {
+            parts.add("DNS", server.run());
+        }
+        parts.add("NAT", self.nat.run(site.clone()));
         parts.add("TFTP", self.tftp.run());
         parts.add("HTTP boot", self.http.run());
         parts.add("SNTP", self.sntp.run());
@@ -222,6 +235,9 @@ impl Services {
                     ("send_failures", |c| &c.send_failures),
                 ],
             );
+        }
+        if let Some(server) = &self.dns {
+            names_service::list(counters, server);
         }
         counters.add(
             "tftp",
@@ -355,7 +371,7 @@ async fn record_leases(mut changes: mpsc::Receiver<dhcp::LeaseChange>, registry:
 }
 
 /// Says which port could not be had, and what to do.
-fn explain(error: impl Into<Error>, service: &str, protocol: &str, port: u16) -> Error {
+pub(crate) fn explain(error: impl Into<Error>, service: &str, protocol: &str, port: u16) -> Error {
     let error = error.into();
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     let kinds: Vec<_> = causes.map(std::io::Error::kind).collect();

@@ -21,6 +21,8 @@ pub struct Meta {
     pub source: Ipv4Addr,
     /// The node's name, if it has one (option 12 of the reply).
     pub host_name: Option<String>,
+    /// The server is its way to other networks: it gets our address as its router (option 3).
+    pub behind_nat: bool,
     /// The server is about to stop: firmware goes unanswered, so that no boot begins that would be cut off.
     pub closing: bool,
 }
@@ -190,7 +192,7 @@ impl<'a> Decision<'a> {
             return;
         }
         let Some(subnet) = self.settings.subnet_of(request.ciaddr) else { return };
-        let message = reply::inform(&request, self.settings, subnet, meta.host_name.as_deref());
+        let message = reply::inform(&request, self.settings, subnet, meta);
         self.actions.push(Action::Send(Box::new(Reply::new(&request, message))));
         self.event("ack", &request, Some(request.ciaddr));
     }
@@ -278,7 +280,7 @@ impl<'a> Decision<'a> {
     }
 
     fn send(&mut self, kind: MessageType, subnet: &Subnet, request: &Request, meta: &Meta, ip: Ipv4Addr) {
-        let message = reply::lease(kind, request, self.settings, subnet, ip, meta.host_name.as_deref());
+        let message = reply::lease(kind, request, self.settings, subnet, ip, meta);
         self.actions.push(Action::Send(Box::new(Reply::new(request, message))));
     }
 

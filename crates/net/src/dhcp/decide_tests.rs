@@ -83,6 +83,34 @@ fn rfc2131_4_3_1_table_3_fields_and_options_of_an_offer() {
 }
 
 #[test]
+fn rfc_2132_section_3_5_we_are_the_router_of_those_behind_nat_alone() {
+    let router = |bench: &mut Bench, packet: Packet| match bench.send(packet).option(OptionCode::Router) {
+        Some(DhcpOption::Router(routers)) => Some(routers.clone()),
+        _ => None,
+    };
+    let inform = || Packet::new(INFORM).ciaddr(host(42));
+    let relayed = || Packet::new(DISCOVER).mac(OTHER).giaddr(RELAY);
+    let mut bench = Bench::new(&[(MAC, host(42))]);
+    for (gateway, behind_nat, expected) in [
+        (None, false, None),
+        (None, true, Some(SERVER)),
+        (Some(host(254)), false, Some(host(254))),
+        (Some(host(254)), true, Some(SERVER)),
+    ] {
+        bench.settings.subnet.gateway = gateway;
+        bench.behind_nat = behind_nat;
+        let expected = expected.map(|router| vec![router]);
+        assert_eq!(router(&mut bench, Packet::new(DISCOVER)), expected);
+        assert_eq!(router(&mut bench, Packet::new(REQUEST).ip(50, host(42))), expected);
+        assert_eq!(router(&mut bench, inform()), expected);
+        // We are not in the network of a relay agent.
+        assert_eq!(router(&mut bench, relayed()), None);
+    }
+    bench.settings.relayed[0] = bench.settings.relayed[0].clone().with_gateway(RELAY);
+    assert_eq!(router(&mut bench, relayed()), Some(vec![RELAY]));
+}
+
+#[test]
 fn rfc2131_4_3_2_selecting() {
     // Another server was chosen: the offer is free again, and nothing is said.
     let mut bench = Bench::new(&[]);

@@ -6,7 +6,7 @@ use dhcproto::error::EncodeError;
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Encodable, Encoder};
 
-use super::{Client, Request, Settings, Subnet};
+use super::{Client, Meta, Request, Settings, Subnet};
 
 /// RFC 951 §3: a BOOTP message is 300 bytes; old boot ROMs drop what is shorter.
 const MIN_REPLY: usize = 300;
@@ -93,9 +93,9 @@ pub(super) fn lease(
     settings: &Settings,
     subnet: &Subnet,
     yiaddr: Ipv4Addr,
-    host_name: Option<&str>,
+    meta: &Meta,
 ) -> Message {
-    let mut message = configuration(kind, request, settings, subnet, host_name);
+    let mut message = configuration(kind, request, settings, subnet, meta);
     // RFC 2131 §4.3.1 table 3: DHCPACK repeats ciaddr, DHCPOFFER has 0.
     if kind == MessageType::Ack {
         message.set_ciaddr(request.ciaddr);
@@ -113,8 +113,8 @@ pub(super) fn lease(
 /// DHCPACK to DHCPINFORM: configuration without a lease.
 ///
 /// RFC 2131 §4.3.5: no lease time, no yiaddr.
-pub(super) fn inform(request: &Request, settings: &Settings, subnet: &Subnet, host_name: Option<&str>) -> Message {
-    let mut message = configuration(MessageType::Ack, request, settings, subnet, host_name);
+pub(super) fn inform(request: &Request, settings: &Settings, subnet: &Subnet, meta: &Meta) -> Message {
+    let mut message = configuration(MessageType::Ack, request, settings, subnet, meta);
     message.set_ciaddr(request.ciaddr);
     message
 }
@@ -189,26 +189,20 @@ fn skeleton(kind: MessageType, request: &Request, settings: &Settings) -> Messag
     message
 }
 
-fn configuration(
-    kind: MessageType,
-    request: &Request,
-    settings: &Settings,
-    subnet: &Subnet,
-    host_name: Option<&str>,
-) -> Message {
+fn configuration(kind: MessageType, request: &Request, settings: &Settings, subnet: &Subnet, meta: &Meta) -> Message {
     let client = Client::of(request);
     let mut message = skeleton(kind, request, settings);
     let server_text = settings.server.to_string();
     message.set_siaddr(settings.server).set_sname_str(&server_text);
     let options = message.opts_mut();
     options.insert(DhcpOption::SubnetMask(subnet.mask()));
-    if let Some(gateway) = subnet.gateway {
+    if let Some(gateway) = router(settings, subnet, meta) {
         options.insert(DhcpOption::Router(vec![gateway]));
     }
     let dns = if settings.dns.is_empty() { vec![settings.server] } else { settings.dns.clone() };
     options.insert(DhcpOption::DomainNameServer(dns));
-    if let Some(name) = host_name {
-        options.insert(DhcpOption::Hostname(name.to_owned()));
+    if let Some(name) = &meta.host_name {
+        options.insert(DhcpOption::Hostname(name.clone()));
     }
     if let Some(domain) = &settings.domain {
         options.insert(DhcpOption::DomainName(domain.clone()));
@@ -236,4 +230,11 @@ fn configuration(
         message.set_fname_str(&file);
     }
     message
+}
+
+/// RFC 2132 §3.5: routers on the client's subnet. Behind a relay agent we are not on it: there the way to us is the
+/// agent's network's own router.
+fn router(settings: &Settings, subnet: &Subnet, meta: &Meta) -> Option<Ipv4Addr> {
+    let by_us = meta.behind_nat && *subnet == settings.subnet;
+    if by_us { Some(settings.server) } else { subnet.gateway }
 }

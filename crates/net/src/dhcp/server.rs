@@ -175,7 +175,8 @@ impl Server {
             }
         };
         let host_name = self.exports.by_mac(request.mac).map(|node| node.name.clone());
-        let meta = Meta { source, host_name, closing: self.exports.boards().is_closing() };
+        let behind_nat = self.exports.devices().by_mac(request.mac).is_some_and(|device| device.behind_nat);
+        let meta = Meta { source, host_name, behind_nat, closing: self.exports.boards().is_closing() };
         let actions = handle(&mut self.leases.lock(), &self.settings, request, meta, Instant::now());
         self.carry_out(actions);
     }

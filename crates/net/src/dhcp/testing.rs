@@ -89,18 +89,26 @@ pub(super) struct Bench {
     pub(super) settings: Settings,
     pub(super) now: Instant,
     pub(super) closing: bool,
+    pub(super) behind_nat: bool,
 }
 
 impl Bench {
     pub(super) fn new(leases: &[(MacAddr, Ipv4Addr)]) -> Self {
         let mut settings = Settings::new(SERVER, Subnet::around(SERVER, 24).unwrap());
         settings.relayed.push(Subnet::around(RELAY, 16).unwrap());
-        Self { table: LeaseTable::new(leases.iter().copied()), settings, now: Instant::now(), closing: false }
+        Self {
+            table: LeaseTable::new(leases.iter().copied()),
+            settings,
+            now: Instant::now(),
+            closing: false,
+            behind_nat: false,
+        }
     }
 
     pub(super) fn send(&mut self, packet: Packet) -> Outcome {
         let host_name = Some("node-1".into());
-        let meta = Meta { source: Ipv4Addr::UNSPECIFIED, host_name, closing: self.closing };
+        let (source, behind_nat) = (Ipv4Addr::UNSPECIFIED, self.behind_nat);
+        let meta = Meta { source, host_name, behind_nat, closing: self.closing };
         Outcome(handle(&mut self.table, &self.settings, packet.request(), meta, self.now))
     }
 

@@ -83,8 +83,33 @@ impl Registrar {
         let mac = self.find_node(device)?;
         let Some(device) = self.devices.get_mut(&mac) else { return Ok(()) };
         change(&mut device.row, changes)?;
+        if matches!(device.problem, Some(("nat", _))) && !is_behind_nat(&device.row) {
+            device.problem = None;
+        }
         actions.extend([Action::Save(mac), Action::Configured(mac)]);
         Ok(())
+    }
+
+    /// Notes with the devices behind NAT whether it works.
+    pub(super) fn nat_set(&mut self, result: &Result<(), String>, actions: &mut Vec<Action>) {
+        for device in self.devices.values_mut().filter(|device| is_behind_nat(&device.row)) {
+            let mac = device.row.mac;
+            let noted = matches!(device.problem, Some(("nat", _)));
+            match result {
+                Err(cause) if device.problem.is_none() => {
+                    actions.push(Action::Note { mac, step: "nat", detail: cause.clone(), ok: false });
+                    device.problem = Some(("nat", cause.clone()));
+                }
+                Err(cause) if noted => device.problem = Some(("nat", cause.clone())),
+                Ok(()) if noted => {
+                    let detail = "the server is its way to other networks".to_owned();
+                    actions.push(Action::Note { mac, step: "nat", detail, ok: true });
+                    device.problem = None;
+                }
+                // Something worse is the matter with it.
+                Err(_) | Ok(()) => {}
+            }
+        }
     }
 }
 

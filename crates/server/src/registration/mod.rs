@@ -83,6 +83,11 @@ pub enum Input {
         /// New values by key; an empty one brings the default back.
         changes: BTreeMap<String, String>,
     },
+    /// The kernel passes on packets for the devices behind NAT, or can not.
+    NatSet {
+        /// Why it can not.
+        result: Result<(), String>,
+    },
     /// A person wants the image's current content from its registry.
     Clone {
         /// Full name.
@@ -247,6 +252,7 @@ impl Registrar {
             Input::Forget { device } => self.forget(&device, &mut actions)?,
             Input::Create { mac, name, config } => self.create(mac, &name, &config, now_ms, &mut actions)?,
             Input::Configure { device, changes } => self.configure(&device, &changes, &mut actions)?,
+            Input::NatSet { result } => self.nat_set(&result, &mut actions),
             Input::Clone { name, architecture } => self.clone_image(&name, architecture, &mut actions),
             // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
             Input::Progress { key, done, total } => {

@@ -420,3 +420,34 @@ fn sets_of_nodes() {
     let problem = registrar.find_set("my-nodes", "bob").unwrap_err();
     assert!(problem.message.contains("no node boots an image of yours (bob)"), "{problem:?}");
 }
+
+#[test]
+fn nat_that_does_not_work_is_the_problem_of_those_behind_it() {
+    let mut registrar = served();
+    registrar.handle(pc(2), 0).unwrap();
+    let configure = |registrar: &mut Registrar, value: &str| {
+        let changes = BTreeMap::from([("netsetup".to_owned(), value.to_owned())]);
+        registrar.handle(Input::Configure { device: mac(1).to_string(), changes }, 0).unwrap()
+    };
+    assert_eq!(kinds(&configure(&mut registrar, "NAT")), ["save", "configured"]);
+    let failed = || Input::NatSet { result: Err("no nft".into()) };
+    let works = || Input::NatSet { result: Ok(()) };
+    assert_eq!(kinds(&registrar.handle(failed(), 0).unwrap()), ["nat"]);
+    assert!(
+        matches!(status(&registrar, 1), Registration::Failed { step, cause, .. } if step == "nat" && cause == "no nft")
+    );
+    assert_eq!(registrar.device(mac(2)).unwrap().problem, None);
+    assert!(registrar.handle(failed(), 0).unwrap().is_empty(), "it is told once");
+    assert_eq!(kinds(&registrar.handle(works(), 0).unwrap()), ["nat"]);
+    assert_eq!(status(&registrar, 1), Registration::Ready);
+    assert!(registrar.handle(works(), 0).unwrap().is_empty());
+
+    registrar.handle(failed(), 0).unwrap();
+    configure(&mut registrar, "LAN");
+    assert_eq!(status(&registrar, 1), Registration::Ready, "it is not wanted any more");
+    configure(&mut registrar, "NAT");
+    registrar.handle(Input::Linked { mac: mac(1), result: Err("disk full".into()) }, 0).unwrap();
+    assert!(registrar.handle(failed(), 0).unwrap().is_empty());
+    registrar.handle(works(), 0).unwrap();
+    assert!(matches!(status(&registrar, 1), Registration::Failed { step, .. } if step == "links"), "that is worse");
+}

@@ -20,6 +20,8 @@ pub struct File {
     pub(super) ipxe_dir: Option<PathBuf>,
     pub(super) rpi_firmware_dir: Option<PathBuf>,
     pub(super) dhcp: Dhcp,
+    pub(super) dns: Dns,
+    pub(super) nat: Nat,
     pub(super) hooks: Hooks,
     pub(super) logs: Logs,
     pub(super) images: Images,
@@ -36,6 +38,19 @@ pub(super) struct Dhcp {
     pub(super) dns: Vec<Ipv4Addr>,
     pub(super) domain: Option<String>,
     pub(super) relays: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Dns {
+    pub(super) enabled: Option<bool>,
+    pub(super) forwarders: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Nat {
+    pub(super) isolate: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -87,6 +102,9 @@ pub(super) const KEYS: &[&str] = &[
     "dhcp.dns",
     "dhcp.domain",
     "dhcp.relays",
+    "dns.enabled",
+    "dns.forwarders",
+    "nat.isolate",
     "hooks.lease",
     "logs.keep_days",
     "logs.keep_mib",

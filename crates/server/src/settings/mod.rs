@@ -3,6 +3,7 @@
 //! All of it is checked once and becomes one [`Settings`] that can not be wrong on its own; whether
 //! the interface exists and has an address is a question for the daemon, when it starts.
 
+mod dns;
 mod file;
 mod flags;
 mod limits;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+pub use dns::{DEFAULT_DOMAIN, Dns};
 pub use file::File;
 pub use flags::Flags;
 use image::store::Limits;
@@ -43,6 +45,10 @@ pub struct Settings {
     pub rpi_firmware_dir: PathBuf,
     /// Address assignment.
     pub dhcp: Dhcp,
+    /// Names in the platform's network.
+    pub dns: Dns,
+    /// Once a device is behind NAT, nothing else passes between the platform's network and others.
+    pub isolate: bool,
     /// Programs of the user.
     pub hooks: Hooks,
     /// How much of the logs is kept.
@@ -183,6 +189,7 @@ impl Settings {
         let dir = |flag: &Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.clone().or(file).unwrap_or_else(|| default.into())
         };
+        let dns = dns::check(&file.dns)?;
         let state_dir = dir(&flags.state_dir, file.state_dir, "/var/lib/walt");
         let rpi_firmware_dir = flags.rpi_firmware_dir.clone().or(file.rpi_firmware_dir);
         let settings = Self {
@@ -197,9 +204,11 @@ impl Settings {
                 range: file.dhcp.range.as_deref().map(range).transpose()?,
                 gateway: file.dhcp.gateway,
                 dns: file.dhcp.dns,
-                domain: file.dhcp.domain,
+                domain: dns::domain(file.dhcp.domain, &dns)?,
                 relays: relays::parse(&file.dhcp.relays)?,
             },
+            dns,
+            isolate: file.nat.isolate.unwrap_or(true),
             hooks: Hooks { lease: file.hooks.lease },
             logs: retention::check(&file.logs)?,
             limits: limits::check(&file.images)?,

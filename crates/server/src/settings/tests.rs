@@ -19,7 +19,8 @@ fn interface_alone_gives_the_defaults() {
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/walt"));
     assert_eq!(settings.socket, PathBuf::from("/run/walt/control.sock"));
     assert_eq!(settings.rpi_firmware_dir, PathBuf::from("/var/lib/walt/rpi-firmware"));
-    assert_eq!(settings.dhcp, Dhcp::default());
+    assert_eq!(settings.dhcp, Dhcp { domain: Some("walt".into()), ..Dhcp::default() });
+    assert_eq!((&settings.dns, settings.isolate), (&Dns { enabled: true, forwarders: Vec::new() }, true));
     assert_eq!(settings.default_image("pc-x86-64"), "docker.io/waltplatform/pc-x86-64-default:latest");
 }
 
@@ -63,6 +64,10 @@ fn wrong_values_are_named() {
         ("[dhcp]\nrange = \"10.0.0.9\"", "dhcp.range"),
         ("[dhcp]\nrange = \"10.0.0.9-10.0.0.1\"", "dhcp.range"),
         ("[dhcp]\nmode = \"both\"", "mode"),
+        ("[dhcp]\ndomain = \"a b\"", "dhcp.domain"),
+        ("[dns]\nforwarders = [\"localhost\"]", "dns.forwarders"),
+        ("[dns]\nenabled = 1", "enabled"),
+        ("[nat]\nisolate = \"no\"", "isolate"),
         ("[hooks]\nlease = \"hook.sh\"", "hooks.lease"),
         ("[images.default]\npc-x86-64 = \"UPPER CASE\"", "images.default"),
         ("[images.default]\n\"../x\" = \"a/b\"", "images.default"),
@@ -118,4 +123,14 @@ fn shipped_example_is_valid_and_names_every_key() {
         let name = key.trim_end_matches(".*").rsplit('.').next().unwrap();
         assert!(uncommented.contains(name), "docs/server.toml does not mention {key}");
     }
+}
+
+#[test]
+fn names() {
+    let of = |text: &str| settings(text, &["--interface", "eth1"]).unwrap();
+    let text = "[dns]\nforwarders = [\"10.0.0.1\", \"10.0.0.2:5353\", \"fd00::1\", \"[fd00::1]:5353\"]";
+    let forwarders: Vec<_> = of(text).dns.forwarders.iter().map(ToString::to_string).collect();
+    assert_eq!(forwarders, ["10.0.0.1:53", "10.0.0.2:5353", "[fd00::1]:53", "[fd00::1]:5353"]);
+    assert_eq!(of("[dns]\nenabled = false").dhcp.domain, None);
+    assert_eq!(of("[dhcp]\ndomain = \"lab.example.org\"").dhcp.domain.as_deref(), Some("lab.example.org"));
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use net::{MacAddr, NodeExport};
+use net::{Device, MacAddr, NodeExport};
 use tokio::sync::mpsc;
 
 use super::Site;
 use crate::links::{self, NodeLinks};
 use crate::machines::Spec;
+use crate::registration::config::is_behind_nat;
 use crate::registration::{Action, Failure, ImageKey, Input};
+use crate::registry::DeviceRow;
 use crate::timeline::Seen;
 
 impl Site {
@@ -17,6 +19,7 @@ impl Site {
             Action::Save(mac) => {
                 let row = self.state().registrar.device(mac).map(|device| device.row.clone());
                 if let Some(row) = row {
+                    self.exports.devices().set(described(&row));
                     self.registry.device(row);
                 }
             }
@@ -49,6 +52,7 @@ impl Site {
         self.state().timelines.remove(&mac);
         self.exports.remove(mac);
         self.machines.remove(mac);
+        self.exports.devices().remove(mac);
         self.registry.forget_device(mac);
         // Fails only when the daemon stops.
         let _ = self.links.send(mac);
@@ -153,11 +157,19 @@ impl Site {
     pub async fn reopen(&self) {
         let (_, ids) = self.state().registrar.in_use();
         self.images.reopen(ids).await;
-        let nodes: Vec<_> = self.state().registrar.devices().map(|device| device.row.mac).collect();
-        for mac in nodes {
-            self.export(mac);
+        let mut rows: Vec<_> = self.state().registrar.devices().map(|device| device.row.clone()).collect();
+        // An address is that of the device which had it last.
+        rows.sort_by_key(|row| row.last_seen);
+        for row in rows {
+            self.exports.devices().set(described(&row));
+            self.export(row.mac);
         }
     }
+}
+
+/// A device as the network services know it, node or not.
+fn described(row: &DeviceRow) -> Device {
+    Device { mac: row.mac, ip: row.ip, name: row.name.clone(), behind_nat: is_behind_nat(row) }
 }
 
 /// A job that panicked must not look like one that goes on for ever.

@@ -146,7 +146,7 @@ impl Site {
     }
 
     /// As [`request`](Self::request), for the results of the daemon's own work.
-    async fn report(&self, input: Input) {
+    pub(crate) async fn report(&self, input: Input) {
         // Fails only when the daemon stops.
         let _ = self.requests.send(Request { input, reply: None }).await;
     }

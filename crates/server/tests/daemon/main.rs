@@ -1,10 +1,13 @@
 //! The daemon as a process, in a network of its own (needs root, as the daemon does).
 
 mod architectures;
+mod dns;
 mod full_disk;
 mod images;
 mod lab;
 mod logs;
+mod nat;
+mod network;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -76,6 +79,8 @@ time.sleep(100)";
     let script = lab.dir.path().join("holder.py");
     std::fs::write(&script, holder).unwrap();
     for (protocol, port) in [
+        ("udp", 53),
+        ("tcp", 53),
         ("udp", 67),
         ("udp", 69),
         ("tcp", 80),
