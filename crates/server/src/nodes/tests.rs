@@ -6,6 +6,7 @@ use api::NodeState;
 use net::{Events, Exports, LeaseEvent, MacAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_stream::StreamExt;
 use wire::node::Request;
 
 use super::*;
@@ -217,16 +218,12 @@ async fn requests_to_a_node_end_as_it_answers() {
 
 /// What a reader gets, with at least so many lines.
 async fn read(lab: &Lab, wanted: Wanted, least: usize) -> Vec<String> {
-    let (batches, mut received) = tokio::sync::mpsc::channel(1);
-    let reading = Reading::begin(lab.site.clone(), wanted).await.unwrap();
-    let reading = tokio::spawn(reading.send(batches));
+    let mut batches = Reading::begin(lab.site.clone(), wanted).await.unwrap().lines();
     let mut lines = Vec::new();
     while lines.len() < least {
-        let Some(batch) = received.recv().await else { break };
-        lines.extend(batch.into_iter().map(|line| format!("{} {} {}", line.issuer, line.stream, line.line)));
+        let Some(batch) = batches.next().await else { break };
+        lines.extend(batch.unwrap().into_iter().map(|line| format!("{} {} {}", line.issuer, line.stream, line.line)));
     }
-    drop(received);
-    reading.await.unwrap().unwrap();
     lines
 }
 
