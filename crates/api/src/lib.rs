@@ -7,6 +7,7 @@
 mod image;
 mod log;
 mod node;
+mod web;
 
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
@@ -14,6 +15,7 @@ pub use node::{
     BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration,
     RenameRequest, Step, StepStatus, Stuck, Trace,
 };
+pub use web::{Forgotten, NodeNews, Snapshot, WebImage, WebImages, WebLog, WebLogs, WebNode, WebNodes};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +91,12 @@ pub enum ProblemKind {
     InUse,
     /// The image can not be used for this (422).
     UnsuitableImage,
+    /// The request carries no token that is known (401).
+    Unauthorized,
+    /// What was asked for can be read, and nothing else (405).
+    ReadOnly,
+    /// Others are being answered already (503).
+    Busy,
     /// A node or a registry did not answer (502).
     Unreachable,
     /// It did not happen in time (504).
@@ -105,6 +113,9 @@ impl ProblemKind {
             Self::UnknownNode | Self::UnknownImage | Self::UnknownPath | Self::UnknownCheckpoint => 404,
             Self::InUse => 409,
             Self::UnsuitableImage => 422,
+            Self::Unauthorized => 401,
+            Self::ReadOnly => 405,
+            Self::Busy => 503,
             Self::Unreachable => 502,
             Self::Timeout => 504,
             Self::Internal => 500,

@@ -1,10 +1,11 @@
 //! The services: first all their sockets, then, with fewer privileges, all their tasks.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use anyhow::{Context, Error};
@@ -21,9 +22,10 @@ use crate::control::{self, About, Control};
 use crate::counters::CounterTable;
 use crate::nodes::{Netconsole, NodeServer};
 use crate::registry::{LeaseRow, Loaded, Registry};
-use crate::settings::{DhcpMode, Settings};
+use crate::settings::{self, DhcpMode, Settings};
 use crate::site::{Inbox, Site};
 use crate::supervise::Parts;
+use crate::web::{Door, Doors, News, Tokens, Web};
 
 /// Events that may wait to be looked at: some seconds of a boot storm.
 const EVENTS: usize = 65_536;
@@ -89,6 +91,7 @@ pub(crate) struct Services {
     node_server: NodeServer,
     netconsole: Netconsole,
     control: UnixListener,
+    web: WebSockets,
     inbox: mpsc::Receiver<Event>,
     counters: CounterTable,
     about: (String, String),
@@ -136,6 +139,7 @@ impl Services {
         let node_server = node_server.map_err(|error| explain(error, "the agents of nodes", "tcp", SERVER_PORT))?;
         let netconsole = Netconsole::bind(ip, NETCONSOLE_PORT).await;
         let netconsole = netconsole.map_err(|error| explain(error, "netconsole", "udp", NETCONSOLE_PORT))?;
+        let web = WebSockets::bind(&settings.web)?;
         let control = control::bind(&settings.socket)?;
         let mut services = Self {
             dhcp,
@@ -147,6 +151,7 @@ impl Services {
             node_server,
             netconsole,
             control,
+            web,
             inbox,
             counters: CounterTable::default(),
             about: (settings.interface.clone(), ip.to_string()),
@@ -166,7 +171,6 @@ impl Services {
             parts.add("router advertisement", server.run());
         }
         parts.add("TFTP", self.tftp.run());
-        parts.add("HTTP boot", self.http.run());
         parts.add("SNTP", self.sntp.run());
         let nfs = self.nfs.run();
         parts.add("NFS", async move {
@@ -184,7 +188,14 @@ impl Services {
         let (interface, address) = self.about;
         let counters = self.counters;
         let about = About { since: Instant::now(), interface, address, counters: Box::new(move || counters.read()) };
-        let router = control::router(Control { site: site.clone(), about: Arc::new(about) });
+        let control = Control { site: site.clone(), about: Arc::new(about) };
+        let nodes = self.web.start(&control, &mut parts);
+        let http = match nodes {
+            Some(door) => self.http.with_handler(Arc::new(door)),
+            None => self.http,
+        };
+        parts.add("HTTP boot", http.run());
+        let router = control::router(control);
         let router = router.into_make_service_with_connect_info::<control::Caller>();
         let listener = tokio::net::UnixListener::from_std(self.control).context("can not serve the control socket")?;
         parts.add("the control API", async move { axum::serve(listener, router).await });
@@ -282,7 +293,71 @@ impl Services {
             &self.node_server.counters(),
             &[("connections", |c| &c.connections), ("refused", |c| &c.refused), ("malformed", |c| &c.malformed)],
         );
+        counters.add(
+            "web",
+            &self.web.counters,
+            &[
+                ("connections", |c: &http::Counters| &c.connections),
+                ("overload", |c| &c.overload),
+                ("requests", |c| &c.requests),
+                ("failed", |c| &c.failed),
+            ],
+        );
+        counters.add("web", &self.web.denied, &[("denied", |c| c)]);
         counters.add("netconsole", &self.netconsole.refused, &[("refused", |c| c)]);
+    }
+}
+
+/// Where the web API and the control API are besides the nodes' address and the control socket.
+struct WebSockets {
+    on_nodes: bool,
+    web: Vec<http::HandlerServer>,
+    control: Option<http::HandlerServer>,
+    tokens: Option<Tokens>,
+    counters: Arc<http::Counters>,
+    denied: Arc<AtomicU64>,
+}
+
+impl WebSockets {
+    fn bind(settings: &settings::Web) -> Result<Self, Error> {
+        let counters: Arc<http::Counters> = Arc::default();
+        let bind = |address: SocketAddr, service| {
+            let server = http::HandlerServer::bind(address, counters.clone());
+            server.map_err(|error| {
+                explain(error, service, "tcp", address.port()).context(format!("{service} can not be at {address}"))
+            })
+        };
+        let mut web = Vec::new();
+        for &address in &settings.listen {
+            match bind(address, "the web API") {
+                Ok(server) => web.push(server),
+                Err(error) if settings.is_asked_for => return Err(error),
+                // The nodes' address has it all the same.
+                Err(error) => tracing::warn!("{error:#}; `web.listen` chooses another address"),
+            }
+        }
+        Ok(Self {
+            on_nodes: settings.api,
+            web,
+            control: settings.control.map(|address| bind(address, "the control API")).transpose()?,
+            tokens: settings.token_file.as_deref().map(Tokens::load).transpose()?,
+            counters,
+            denied: Arc::default(),
+        })
+    }
+
+    /// Starts all of them; returns what HTTP boot is to hand requests to.
+    fn start(self, control: &Control, parts: &mut Parts) -> Option<Door> {
+        let news = News::new(control.site.clone());
+        parts.add("the events of nodes", news.clone().run());
+        let doors = Doors::new(Web::new(control.clone(), news), self.tokens, self.denied);
+        for server in self.web {
+            parts.add("the web API", server.run(Arc::new(Door::Web(doors.clone()))));
+        }
+        if let Some(server) = self.control {
+            parts.add("the control API over TCP", server.run(Arc::new(Door::Control(doors.clone()))));
+        }
+        self.on_nodes.then(|| Door::Nodes(doors))
     }
 }
 

@@ -21,6 +21,8 @@ pub struct File {
     pub(super) dhcp: Dhcp,
     pub(super) hooks: Hooks,
     pub(super) logs: Logs,
+    pub(super) web: Web,
+    pub(super) control: Control,
     pub(super) images: Images,
     pub(super) registries: Registries,
 }
@@ -47,6 +49,20 @@ pub(super) struct Hooks {
 pub(super) struct Logs {
     pub(super) keep_days: Option<u32>,
     pub(super) keep_mib: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Web {
+    pub(super) api: Option<bool>,
+    pub(super) listen: Option<Vec<String>>,
+    pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Control {
+    pub(super) listen: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -81,6 +97,10 @@ pub(super) const KEYS: &[&str] = &[
     "hooks.lease",
     "logs.keep_days",
     "logs.keep_mib",
+    "web.api",
+    "web.listen",
+    "web.token_file",
+    "control.listen",
     "images.max_image_gib",
     "images.max_layer_gib",
     "images.keep_free_mib",

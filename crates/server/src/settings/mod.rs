@@ -10,6 +10,7 @@ mod relays;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -19,6 +20,7 @@ pub use file::File;
 pub use flags::Flags;
 use image::store::Limits;
 pub use relays::Relay;
+pub use web::Web;
 
 use crate::registry::Retention;
 
@@ -46,6 +48,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// How much of the logs is kept.
     pub logs: Retention,
+    /// Who may ask over the network.
+    pub web: Web,
     /// Image that a new node of a model gets, by model.
     pub default_images: BTreeMap<String, String>,
     /// What images may ask of this machine's disk.
@@ -190,6 +194,7 @@ impl Settings {
             },
             hooks: Hooks { lease: file.hooks.lease },
             logs: retention::check(&file.logs)?,
+            web: web::check(file.web, file.control)?,
             limits: limits::check(&file.images)?,
             default_images: file.images.default,
             registries: Registries { insecure: file.registries.insecure },

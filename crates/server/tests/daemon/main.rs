@@ -5,6 +5,7 @@ mod full_disk;
 mod images;
 mod lab;
 mod logs;
+mod web;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
