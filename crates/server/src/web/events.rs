@@ -32,9 +32,9 @@ pub(crate) async fn follow(
     Extension(Peer(client)): Extension<Peer>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
     let seat = web.listeners.take(client).ok_or_else(|| busy("events"))?;
-    let (snapshot, events) = web.news.listen();
-    let listening = Listening { news: web.news, snapshot: Some(snapshot), events, _seat: seat };
-    let stream = stream::unfold(listening, async |mut listening| Some((Ok(listening.next().await?), listening)));
+    let listening = Listening::new(web.news, seat);
+    let stream =
+        stream::unfold(listening, async |mut listening| Some((Ok(event(&listening.next().await?)), listening)));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
@@ -48,16 +48,71 @@ struct Listening {
 }
 
 impl Listening {
+    fn new(news: Arc<News>, seat: Seat) -> Self {
+        let (snapshot, events) = news.listen();
+        Self { news, snapshot: Some(snapshot), events, _seat: seat }
+    }
+
     /// The next event, when the connection has taken the one before; `None` at the end of the daemon.
-    async fn next(&mut self) -> Option<Event> {
-        let snapshot = |data: &str| Event::default().event("snapshot").data(data);
+    async fn next(&mut self) -> Option<Told> {
+        let snapshot = |data: String| Told { event: "snapshot", data: data.into() };
         if let Some(data) = self.snapshot.take() {
-            return Some(snapshot(&data));
+            return Some(snapshot(data));
         }
         match self.events.recv().await {
-            Ok(Told { event, data }) => Some(Event::default().event(event).data(&*data)),
-            Err(RecvError::Lagged(_)) => Some(snapshot(&self.news.snapshot(&mut self.events))),
+            Ok(told) => Some(told),
+            Err(RecvError::Lagged(_)) => {
+                // What is still in the queue is older than the snapshot.
+                let (data, events) = self.news.listen();
+                self.events = events;
+                Some(snapshot(data))
+            }
             Err(RecvError::Closed) => None,
         }
+    }
+}
+
+fn event(told: &Told) -> Event {
+    Event::default().event(told.event).data(&*told.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use api::Snapshot;
+
+    use super::super::seats::Seats;
+    use super::super::tests::{register, site};
+    use super::*;
+    use crate::registration::Input;
+
+    #[tokio::test]
+    async fn who_is_too_slow_begins_anew() {
+        let (site, _kept) = site().await;
+        register(&site, 1).await;
+        let news = News::new(site.clone());
+        let seats = Seats::new(2, 2);
+        let seat = || seats.take(IpAddr::from([10, 0, 0, 9])).unwrap();
+        let (mut slow, mut quick) = (Listening::new(news.clone(), seat()), Listening::new(news.clone(), seat()));
+        assert_eq!(slow.next().await.unwrap().event, "snapshot");
+        assert_eq!(quick.next().await.unwrap().event, "snapshot");
+        for n in 0..1500 {
+            let (device, name) = ("02:00:00:00:00:01".to_owned(), format!("name-{n}"));
+            site.request(Input::Rename { device, name: name.clone() }).await.unwrap();
+            news.look_now();
+            let told = quick.next().await.unwrap();
+            assert!(told.event == "node" && told.data.contains(&name), "{told:?}");
+        }
+        let told = slow.next().await.unwrap();
+        assert_eq!(told.event, "snapshot");
+        let snapshot: Snapshot = serde_json::from_str(&told.data).unwrap();
+        assert_eq!((snapshot.nodes.len(), &*snapshot.nodes[0].name), (1, "name-1499"));
+        register(&site, 2).await;
+        news.look_now();
+        let told = slow.next().await.unwrap();
+        assert!(told.event == "node" && told.data.contains("02:00:00:00:00:02"), "{told:?}");
+        drop((slow, quick));
+        assert_eq!(seats.taken(), 0);
     }
 }
