@@ -1,11 +1,10 @@
 //! The services: first all their sockets, then, with fewer privileges, all their tasks.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use anyhow::{Context, Error};
@@ -22,10 +21,10 @@ use crate::control::{self, About, Control};
 use crate::counters::CounterTable;
 use crate::nodes::{Netconsole, NodeServer};
 use crate::registry::{LeaseRow, Loaded, Registry};
-use crate::settings::{self, DhcpMode, Settings};
+use crate::settings::{DhcpMode, Settings};
 use crate::site::{Inbox, Site};
 use crate::supervise::Parts;
-use crate::web::{Door, Doors, News, Tokens, Web};
+use crate::web::WebSockets;
 
 /// Events that may wait to be looked at: some seconds of a boot storm.
 const EVENTS: usize = 65_536;
@@ -293,71 +292,8 @@ impl Services {
             &self.node_server.counters(),
             &[("connections", |c| &c.connections), ("refused", |c| &c.refused), ("malformed", |c| &c.malformed)],
         );
-        counters.add(
-            "web",
-            &self.web.counters,
-            &[
-                ("connections", |c: &http::Counters| &c.connections),
-                ("overload", |c| &c.overload),
-                ("requests", |c| &c.requests),
-                ("failed", |c| &c.failed),
-            ],
-        );
-        counters.add("web", &self.web.denied, &[("denied", |c| c)]);
+        self.web.list_counters(counters);
         counters.add("netconsole", &self.netconsole.refused, &[("refused", |c| c)]);
-    }
-}
-
-/// Where the web API and the control API are besides the nodes' address and the control socket.
-struct WebSockets {
-    on_nodes: bool,
-    web: Vec<http::HandlerServer>,
-    control: Option<http::HandlerServer>,
-    tokens: Option<Tokens>,
-    counters: Arc<http::Counters>,
-    denied: Arc<AtomicU64>,
-}
-
-impl WebSockets {
-    fn bind(settings: &settings::Web) -> Result<Self, Error> {
-        let counters: Arc<http::Counters> = Arc::default();
-        let bind = |address: SocketAddr, service| {
-            let server = http::HandlerServer::bind(address, counters.clone());
-            server.map_err(|error| {
-                explain(error, service, "tcp", address.port()).context(format!("{service} can not be at {address}"))
-            })
-        };
-        let mut web = Vec::new();
-        for &address in &settings.listen {
-            match bind(address, "the web API") {
-                Ok(server) => web.push(server),
-                Err(error) if settings.is_asked_for => return Err(error),
-                // The nodes' address has it all the same.
-                Err(error) => tracing::warn!("{error:#}; `web.listen` chooses another address"),
-            }
-        }
-        Ok(Self {
-            on_nodes: settings.api,
-            web,
-            control: settings.control.map(|address| bind(address, "the control API")).transpose()?,
-            tokens: settings.token_file.as_deref().map(Tokens::load).transpose()?,
-            counters,
-            denied: Arc::default(),
-        })
-    }
-
-    /// Starts all of them; returns what HTTP boot is to hand requests to.
-    fn start(self, control: &Control, parts: &mut Parts) -> Option<Door> {
-        let news = News::new(control.site.clone());
-        parts.add("the events of nodes", news.clone().run());
-        let doors = Doors::new(Web::new(control.clone(), news), self.tokens, self.denied);
-        for server in self.web {
-            parts.add("the web API", server.run(Arc::new(Door::Web(doors.clone()))));
-        }
-        if let Some(server) = self.control {
-            parts.add("the control API over TCP", server.run(Arc::new(Door::Control(doors.clone()))));
-        }
-        self.on_nodes.then(|| Door::Nodes(doors))
     }
 }
 
@@ -430,7 +366,7 @@ async fn record_leases(mut changes: mpsc::Receiver<dhcp::LeaseChange>, registry:
 }
 
 /// Says which port could not be had, and what to do.
-fn explain(error: impl Into<Error>, service: &str, protocol: &str, port: u16) -> Error {
+pub(crate) fn explain(error: impl Into<Error>, service: &str, protocol: &str, port: u16) -> Error {
     let error = error.into();
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     let kinds: Vec<_> = causes.map(std::io::Error::kind).collect();

@@ -20,6 +20,10 @@ const QUEUE: usize = 4;
 /// Longest wait for lines that have come and are not on disk yet.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// Time that lines have to leave the server before an error ends the answer that they are in: a connection that is
+/// given up drops what it has not sent.
+const BEFORE_FAILURE: Duration = Duration::from_millis(500);
+
 /// Where lines go.
 type Lines = mpsc::Sender<Result<Vec<LogLine>, ReadError>>;
 
@@ -98,6 +102,7 @@ impl Reading {
         tokio::spawn(async move {
             if let Err(error) = self.send(&lines).await {
                 tracing::error!(%error, "reading logs failed");
+                tokio::time::sleep(BEFORE_FAILURE).await;
                 // Nobody listens any more: nobody is misled.
                 let _ = lines.send(Err(error)).await;
             }

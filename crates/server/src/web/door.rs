@@ -1,6 +1,7 @@
 //! Where requests come in: which router gets them, and who must show a token.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ use axum::extract::ConnectInfo;
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use axum::response::IntoResponse;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use net::http::{Answering, Handler, HandlerBody};
@@ -19,6 +21,7 @@ use tower_service::Service;
 use super::{Peer, Tokens, Web};
 use crate::control::{self, Caller, Refused, problem};
 use crate::site::now_ms;
+use crate::supervise::panic_message;
 
 /// Least time between two lines of the log about tokens that are refused.
 const QUIET_MS: i64 = 1000;
@@ -94,8 +97,16 @@ impl Doors {
         }
         request.extensions_mut().insert(Peer(peer.ip()));
         let mut router = if is_control { self.control.clone() } else { self.open.clone() };
-        // A router is always ready, and has no errors.
-        router.call(request).await.unwrap_or_else(|never| match never {})
+        // A fault in an answer is this request's alone: boot files come over connections of the same server.
+        match AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await {
+            // A router is always ready, and has no errors.
+            Ok(answered) => answered.unwrap_or_else(|never| match never {}),
+            Err(panic) => {
+                let message = format!("a fault of the server itself: {}", panic_message(&*panic));
+                tracing::error!(%peer, message, "a request was not answered");
+                Refused(problem(ProblemKind::Internal, message, None)).into_response()
+            }
+        }
     }
 }
 

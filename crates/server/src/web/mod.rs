@@ -13,6 +13,7 @@ mod news;
 pub(crate) mod nodes;
 mod query;
 mod seats;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -31,9 +32,10 @@ use axum::{Json, Router};
 use crate::control::{self, Control, Refused, problem};
 use crate::site::Site;
 
-pub(crate) use door::{Door, Doors};
-pub(crate) use news::News;
+use door::{Door, Doors};
+use news::News;
 use seats::Seats;
+pub(crate) use sockets::WebSockets;
 pub use tokens::{TokenError, Tokens};
 
 /// What the handlers share.
@@ -50,7 +52,7 @@ pub(crate) struct Web {
 pub(crate) struct Peer(IpAddr);
 
 impl Web {
-    pub(crate) fn new(control: Control, news: Arc<News>) -> Self {
+    fn new(control: Control, news: Arc<News>) -> Self {
         // Each reader has a thread at work on the disk, and some MB of lines.
         Self { control, news, readers: Seats::new(8, 4), listeners: Seats::new(128, 16) }
     }
