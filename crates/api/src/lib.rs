@@ -7,6 +7,7 @@
 mod image;
 mod log;
 mod node;
+mod web;
 
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
@@ -14,6 +15,7 @@ pub use node::{
     BlinkRequest, BootRequest, ConfigRequest, CreateRequest, LeaseReport, Node, NodeKind, NodeState, RebootWay,
     Rebooted, Registration, RenameRequest, Step, StepStatus, Stuck, Trace,
 };
+pub use web::{Forgotten, NodeNews, Snapshot, WebImage, WebImages, WebLog, WebLogs, WebNode, WebNodes};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +93,12 @@ pub enum ProblemKind {
     UnsuitableImage,
     /// This server is not set up for it (501).
     Unsupported,
+    /// The request carries no token that is known (401).
+    Unauthorized,
+    /// What was asked for can be read, and nothing else (405).
+    ReadOnly,
+    /// Others are being answered already (503).
+    Busy,
     /// A node or a registry did not answer (502).
     Unreachable,
     /// It did not happen in time (504).
@@ -108,6 +116,9 @@ impl ProblemKind {
             Self::InUse => 409,
             Self::UnsuitableImage => 422,
             Self::Unsupported => 501,
+            Self::Unauthorized => 401,
+            Self::ReadOnly => 405,
+            Self::Busy => 503,
             Self::Unreachable => 502,
             Self::Timeout => 504,
             Self::Internal => 500,

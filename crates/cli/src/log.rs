@@ -51,9 +51,20 @@ fn lines(
     query.extend(selection.regex.as_deref().map(|regex| ("lines", regex)));
     let body: Body = client.send("GET", &target(&["v1", "logs"], &query), Sent::Nothing)?;
     Ok(BufReader::new(body).lines().map(|line| {
-        let line = line.map_err(HttpError::Broken)?;
+        let line = line.map_err(cut_off)?;
         Ok(serde_json::from_str(&line).map_err(|error| HttpError::Nonsense(error.to_string()))?)
     }))
+}
+
+/// What came before it must not be taken for all that there is.
+fn cut_off(cause: std::io::Error) -> Error {
+    let is_cut = cause.kind() == std::io::ErrorKind::UnexpectedEof;
+    let error = Error::from(HttpError::Broken(cause));
+    if is_cut {
+        return error
+            .context("lines are missing: walt-server-daemon has stopped, or its own log says what it could not read");
+    }
+    error
 }
 
 fn issuers(selection: &LogSelection) -> &str {
@@ -184,7 +195,32 @@ fn parse_date(text: &str) -> Result<i64, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn lines_that_are_cut_off_are_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).unwrap();
+            let line = r#"{"timestamp_us":1,"issuer":"n","stream":"s","line":"first"}"#;
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            write!(stream, "{head}{:x}\r\n{line}\n\r\n", line.len() + 1).unwrap();
+        });
+        let selection = LogSelection { issuers: None, platform: false, server: true, streams: None, regex: None };
+        let client = Client::new(path);
+        let mut lines = lines(&client, Some("full"), false, &selection).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap().line, "first");
+        let error = format!("{:#}", lines.next().unwrap().unwrap_err());
+        assert!(error.contains("lines are missing") && error.contains("broke"), "{error}");
+        server.join().unwrap();
+    }
 
     #[test]
     fn dates_are_read_as_they_are_shown() {

@@ -18,6 +18,7 @@ use crate::server_files::{Network, ServerIdentity};
 use crate::services::{NodeInterface, Services};
 use crate::settings::{Flags, Settings};
 use crate::site::{Images, Site};
+use crate::web::Tokens;
 use crate::{journal, links, privileges};
 
 /// Time that boards have to come from their firmware to U-Boot when the daemon stops.
@@ -43,6 +44,9 @@ pub fn run() -> ExitCode {
 fn check(settings: &Settings) -> Result<(), Error> {
     let nodes = NodeInterface::find(&settings.interface)?;
     nodes.dhcp(settings)?;
+    if let Some(tokens) = &settings.web.token_file {
+        Tokens::load(tokens)?;
+    }
     println!("{settings:#?}");
     println!("the configuration is valid; nodes reach this server as {}", nodes.address);
     Ok(())

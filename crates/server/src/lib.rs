@@ -21,5 +21,6 @@ pub mod settings;
 pub mod site;
 pub mod supervise;
 pub mod timeline;
+pub mod web;
 
 pub use daemon::run;

@@ -26,6 +26,7 @@ use crate::registry::{LeaseRow, Loaded, Registry};
 use crate::settings::{DhcpMode, Settings};
 use crate::site::{Inbox, Site};
 use crate::supervise::Parts;
+use crate::web::WebSockets;
 
 /// Events that may wait to be looked at: some seconds of a boot storm.
 const EVENTS: usize = 65_536;
@@ -93,6 +94,7 @@ pub(crate) struct Services {
     node_server: NodeServer,
     netconsole: Netconsole,
     control: UnixListener,
+    web: WebSockets,
     inbox: mpsc::Receiver<Event>,
     counters: CounterTable,
     about: (String, String),
@@ -143,6 +145,7 @@ impl Services {
         let node_server = node_server.map_err(|error| explain(error, "the agents of nodes", "tcp", SERVER_PORT))?;
         let netconsole = Netconsole::bind(ip, NETCONSOLE_PORT).await;
         let netconsole = netconsole.map_err(|error| explain(error, "netconsole", "udp", NETCONSOLE_PORT))?;
+        let web = WebSockets::bind(&settings.web)?;
         let control = control::bind(&settings.socket)?;
         let mut services = Self {
             dhcp,
@@ -156,6 +159,7 @@ impl Services {
             node_server,
             netconsole,
             control,
+            web,
             inbox,
             counters: CounterTable::default(),
             about: (settings.interface.clone(), ip.to_string()),
@@ -179,7 +183,6 @@ impl Services {
         }
         parts.add("NAT", self.nat.run(site.clone()));
         parts.add("TFTP", self.tftp.run());
-        parts.add("HTTP boot", self.http.run());
         parts.add("SNTP", self.sntp.run());
         let nfs = self.nfs.run();
         parts.add("NFS", async move {
@@ -197,7 +200,14 @@ impl Services {
         let (interface, address) = self.about;
         let counters = self.counters;
         let about = About { since: Instant::now(), interface, address, counters: Box::new(move || counters.read()) };
-        let router = control::router(Control { site: site.clone(), about: Arc::new(about) });
+        let control = Control { site: site.clone(), about: Arc::new(about) };
+        let nodes = self.web.start(&control, &mut parts);
+        let http = match nodes {
+            Some(door) => self.http.with_handler(Arc::new(door)),
+            None => self.http,
+        };
+        parts.add("HTTP boot", http.run());
+        let router = control::router(control);
         let router = router.into_make_service_with_connect_info::<control::Caller>();
         let listener = tokio::net::UnixListener::from_std(self.control).context("can not serve the control socket")?;
         parts.add("the control API", async move { axum::serve(listener, router).await });
@@ -298,6 +308,7 @@ impl Services {
             &self.node_server.counters(),
             &[("connections", |c| &c.connections), ("refused", |c| &c.refused), ("malformed", |c| &c.malformed)],
         );
+        self.web.list_counters(counters);
         counters.add("netconsole", &self.netconsole.refused, &[("refused", |c| c)]);
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     waiting(stage, &hosts)?;
     checkpoints(stage, &hosts[0])?;
     killed(stage, &hosts[0])?;
+    over_the_network(stage, &hosts[1])?;
     away_for_too_long(stage, &hosts[1])
 }
 
@@ -138,6 +139,21 @@ fn killed(stage: &mut Stage<'_>, host: &Host) -> Result<()> {
     let again = numbers.len() - distinct.len();
     let all = distinct == (0..LINES).collect::<Vec<_>>();
     stage.check("every line is there", all, format!("{} of {LINES}, {again} of them twice", distinct.len()))
+}
+
+/// Other systems read the same lines, and hear how nodes fare.
+fn over_the_network(stage: &mut Stage<'_>, host: &Host) -> Result<()> {
+    let ask = |path: &str| -> Result<serde_json::Value> {
+        let text = run_program(host.command("curl").args(["-sSf", "-m", "60", &format!("http://{SERVER}{path}")]))?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    let found = ask("/api/v1/logs?from=0&to=1e10&issuer=node-106501&stream=numbers")?;
+    let (count, lines) = (found["num_logs"].as_u64(), found["logs"].as_array().map_or(0, Vec::len));
+    let detail = format!("{lines} lines, the last is {}", found["logs"][lines.saturating_sub(1)]);
+    let is_all = lines >= LINES as usize && count == Some(lines as u64);
+    stage.check("the web API tells the same lines to a node", is_all, detail)?;
+    let nodes = ask("/api/v1/nodes?model=pc-x86-64")?;
+    stage.check("and which nodes there are", nodes["num_nodes"] == NODES.len(), nodes["nodes"][0]["name"].to_string())
 }
 
 /// A server that stays away is told of, with what is lost.

@@ -1,5 +1,6 @@
-//! The body of a response: a short text, or a file streamed in pieces.
+//! The body of a response: a short text, a file streamed in pieces, or what a handler gives.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use hyper::body::{Bytes, Frame, SizeHint};
 
+use super::HandlerBody;
 use crate::bootfile::BootFile;
 use crate::{Event, Events};
 
@@ -22,6 +24,8 @@ pub(super) enum Body {
     Text(Bytes),
     /// A file, or a part of it.
     File(FileBody),
+    /// What a handler answers.
+    Handed(HandlerBody),
 }
 
 /// Bytes of a file, read as the connection takes them.
@@ -69,33 +73,33 @@ impl Drop for Record {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = io::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let bytes = match &mut *self {
             Self::Text(text) => Ok(std::mem::take(text)),
             Self::File(file) => ready!(file.poll_piece(cx)),
+            Self::Handed(body) => return body.as_mut().poll_frame(cx),
         };
         Poll::Ready(match bytes {
             Ok(bytes) if bytes.is_empty() => None,
-            other => Some(other.map(Frame::data)),
+            other => Some(other.map(Frame::data).map_err(Into::into)),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.remaining() == 0
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::File(file) => file.range.is_empty(),
+            Self::Handed(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining())
-    }
-}
-
-impl Body {
-    fn remaining(&self) -> u64 {
         match self {
-            Self::Text(text) => text.len() as u64,
-            Self::File(file) => file.range.end - file.range.start,
+            Self::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Self::File(file) => SizeHint::with_exact(file.range.end - file.range.start),
+            Self::Handed(body) => body.size_hint(),
         }
     }
 }

@@ -1,38 +1,28 @@
 //! HTTP boot: `GET` and `HEAD` of the files that TFTP serves, for firmware and bootloaders that speak it.
 //!
-//! [`answer`](answer::answer) decides, [`body`] streams, this file accepts connections.
+//! [`answer`](answer::answer) decides, [`body`] streams, [`accept`] keeps connections within bounds. What is not for
+//! boot files can be handed to a [`Handler`], on the same address or on others.
 
+mod accept;
 mod answer;
 mod body;
+mod handler;
 mod range;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use crate::Events;
 use crate::bootfile::BootFiles;
+use accept::{Answers, Limits};
 use body::Body;
-
-/// Longest wait for a request on an open connection.
-const IDLE: Duration = Duration::from_secs(30);
-/// Longest time that a client may leave bytes unread or unacknowledged.
-const STALL: Duration = Duration::from_secs(60);
-/// Longest request head, in bytes.
-const MAX_HEAD: usize = 16 << 10;
+pub use handler::{Answering, Handler, HandlerBody, HandlerServer};
 
 /// Settings of the server.
 #[derive(Debug, Clone, Copy)]
@@ -87,15 +77,21 @@ pub struct Server {
     listener: tokio::net::TcpListener,
     address: SocketAddrV4,
     config: HttpConfig,
-    site: Arc<Site>,
+    site: Site,
 }
 
 /// What all connections share.
-#[derive(Debug)]
 struct Site {
     files: BootFiles,
     events: Events,
     counters: Arc<Counters>,
+    handler: Option<Arc<dyn Handler>>,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("counters", &self.counters).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -109,7 +105,7 @@ impl Server {
             Ok((tokio::net::TcpListener::from_std(listener)?, SocketAddrV4::new(*config.listen.ip(), port)))
         };
         let (listener, address) = open().map_err(|source| BindError { address: config.listen, source })?;
-        let site = Arc::new(Site { files, events, counters: Arc::default() });
+        let site = Site { files, events, counters: Arc::default(), handler: None };
         Ok(Self { listener, address, config, site })
     }
 
@@ -123,73 +119,35 @@ impl Server {
         Arc::clone(&self.site.counters)
     }
 
+    /// Hands requests over that `handler` takes.
+    #[must_use]
+    pub fn with_handler(mut self, handler: Arc<dyn Handler>) -> Self {
+        self.site.handler = Some(handler);
+        self
+    }
+
     /// Serves until dropped; every connection ends with it.
     pub async fn run(self) -> io::Result<Infallible> {
-        let mut running: JoinSet<Ipv4Addr> = JoinSet::new();
-        let mut per_client: HashMap<Ipv4Addr, usize> = HashMap::new();
-        loop {
-            tokio::select! {
-                Some(ended) = running.join_next() => match ended {
-                    Ok(client) => {
-                        if let Some(open) = per_client.get_mut(&client) {
-                            *open -= 1;
-                        }
-                        if per_client.get(&client) == Some(&0) {
-                            per_client.remove(&client);
-                        }
-                    }
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                },
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, SocketAddr::V4(peer))) => {
-                        let client = *peer.ip();
-                        let open = per_client.get(&client).copied().unwrap_or(0);
-                        if running.len() >= self.config.max_connections || open >= self.config.max_connections_per_client {
-                            count(&self.site.counters.overload);
-                            continue;
-                        }
-                        per_client.insert(client, open + 1);
-                        count(&self.site.counters.connections);
-                        running.spawn(converse(stream, client, Arc::clone(&self.site)));
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        // Out of descriptors, or the connection is gone already: the next may do better.
-                        tracing::warn!(%error, "cannot accept an HTTP connection");
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                },
-            }
-        }
+        let limits =
+            Limits { connections: self.config.max_connections, per_client: self.config.max_connections_per_client };
+        accept::serve(self.listener, limits, self.site.counters.clone(), Arc::new(self.site)).await
     }
 }
 
-async fn converse(stream: TcpStream, client: Ipv4Addr, site: Arc<Site>) -> Ipv4Addr {
-    let socket = SockRef::from(&stream);
-    for result in [socket.set_tcp_nodelay(true), socket.set_tcp_user_timeout(Some(STALL))] {
-        if let Err(error) = result {
-            tracing::debug!(%client, %error, "cannot set an option of an HTTP connection");
-        }
-    }
-    let service = service_fn(|request| {
-        let response = site.respond(client, &request);
-        async { Ok::<_, Infallible>(response) }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD).keep_alive(true);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        count(&site.counters.failed);
-        tracing::debug!(%client, %error, "HTTP connection");
-    }
-    client
-}
+impl Answers for Site {
+    type Body = Body;
 
-impl Site {
-    fn respond(&self, client: Ipv4Addr, request: &Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         count(&self.counters.requests);
-        let response = answer::answer(client, request.method(), request.uri().path(), request.headers(), self);
-        tracing::debug!(%client, method = %request.method(), path = request.uri().path(), status = %response.status(), "HTTP");
-        response
+        if let Some(handler) = self.handler.as_ref().filter(|handler| handler.takes(request.uri().path())) {
+            return handler.answer(peer, request).await.map(Body::Handed);
+        }
+        let client = match peer.ip() {
+            IpAddr::V4(ip) => ip,
+            // It listens on an IPv4 address.
+            IpAddr::V6(ip) => ip.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
+        };
+        answer::answer(client, request.method(), request.uri().path(), request.headers(), self)
     }
 }
 

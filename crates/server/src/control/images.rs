@@ -116,7 +116,7 @@ fn architecture(text: Option<&str>) -> Result<Option<Architecture>, Problem> {
 }
 
 /// Gets an image's current content from its registry, or goes on waiting for a pull that is under way.
-#[utoipa::path(post, path = "/v1/images/clone", 
+#[utoipa::path(post, path = "/v1/images/clone",
     params(("image" = String, Query, description = "name of the image"),
            ("platform" = Option<String>, Query, description = "such as linux/arm64; default: all that is there or wanted")),
     responses((status = 200, body = Progress, content_type = "application/x-ndjson"), (status = 400, body = Problem)))]

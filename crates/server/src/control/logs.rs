@@ -1,7 +1,6 @@
 //! Logs and checkpoints.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use api::{Checkpoint, LogLine, Problem, ProblemKind};
@@ -13,9 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer::{Refused, problem};
 use super::caller::Caller;
@@ -23,8 +20,6 @@ use crate::logs::{Filter, Range, Reading, Wanted};
 use crate::registry::Issuer;
 use crate::site::{Site, now_ms};
 
-/// Batches of lines that wait for a client that reads slowly.
-const QUEUE: usize = 4;
 /// Largest compiled form of an expression that a client may give, in bytes.
 const MAX_REGEX: usize = 1 << 20;
 
@@ -56,13 +51,8 @@ pub(crate) async fn show(
     let wanted = wanted(&site, &user, &which)?;
     let reading = Reading::begin(site, wanted).await;
     let reading = reading.map_err(|error| problem(ProblemKind::Internal, error.to_string(), None))?;
-    let (batches, received) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        if let Err(error) = reading.send(batches).await {
-            tracing::error!(%error, "reading logs failed");
-        }
-    });
-    let body = ReceiverStream::new(received).map(|batch| Ok::<_, Infallible>(text_of(&batch)));
+    // An error ends the body without its last chunk: the client sees that it is not all.
+    let body = reading.lines().map(|batch| batch.map(|lines| text_of(&lines)));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response())
 }
 

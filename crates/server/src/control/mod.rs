@@ -22,6 +22,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::routing::{delete, get, post};
 use axum::{Json, extract::FromRef};
 
+pub(crate) use answer::{Refused, problem};
 pub use caller::Caller;
 pub use openapi::document;
 pub use socket::{SocketError, bind};

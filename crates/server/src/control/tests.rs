@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_committed_description_is_that_of_the_code() {
+fn the_committed_openapi_is_that_of_the_code() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
     let text = document().to_pretty_json().unwrap() + "\n";
     if std::env::var_os("WALT_UPDATE_OPENAPI").is_some() {

@@ -9,7 +9,7 @@ mod read;
 
 pub use checkpoints::Checkpoints;
 pub use range::{Range, RangeError};
-pub use read::{Filter, Reading, Wanted};
+pub use read::{Filter, ReadError, Reading, Wanted};
 
 /// Stream of what happens to the nodes and images of the platform.
 pub const PLATFORM: &str = "platform";

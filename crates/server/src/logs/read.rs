@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::LogLine;
 use regex::Regex;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::Range;
 use crate::registry::{Issuer, KeptLine, LogReader, RegistryError};
@@ -14,8 +15,17 @@ use crate::site::Site;
 
 /// Lines read from the disk at once.
 const BATCH: usize = 1000;
+/// Batches that wait for a reader that is slow.
+const QUEUE: usize = 4;
 /// Longest wait for lines that have come and are not on disk yet.
 const SETTLING: Duration = Duration::from_secs(2);
+
+/// Time that lines have to leave the server before an error ends the answer that they are in: a connection that is
+/// given up drops what it has not sent.
+const BEFORE_FAILURE: Duration = Duration::from_millis(500);
+
+/// Where lines go.
+type Lines = mpsc::Sender<Result<Vec<LogLine>, ReadError>>;
 
 /// Which lines a reader wants.
 #[derive(Debug, Clone)]
@@ -85,25 +95,32 @@ impl Reading {
         Ok(Self { site, wanted, db, last })
     }
 
-    /// Sends what is wanted, some lines at a time, until there is no more or nobody takes it.
-    ///
-    /// # Errors
-    /// The registry can not be read.
-    pub async fn send(mut self, lines: mpsc::Sender<Vec<LogLine>>) -> Result<(), ReadError> {
+    /// What is wanted, some lines at a time, until there is no more. An error is the last item: who passes the lines on
+    /// must not let what came so far look like all of it.
+    pub fn lines(self) -> ReceiverStream<Result<Vec<LogLine>, ReadError>> {
+        let (lines, stream) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            if let Err(error) = self.send(&lines).await {
+                tracing::error!(%error, "reading logs failed");
+                tokio::time::sleep(BEFORE_FAILURE).await;
+                // Nobody listens any more: nobody is misled.
+                let _ = lines.send(Err(error)).await;
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+
+    async fn send(mut self, lines: &Lines) -> Result<(), ReadError> {
         if let Some(range) = self.wanted.history
-            && !self.send_history(range, &lines).await?
+            && !self.send_history(range, lines).await?
         {
             return Ok(());
         }
-        if self.wanted.realtime { self.send_present(&lines).await } else { Ok(()) }
+        if self.wanted.realtime { self.send_present(lines).await } else { Ok(()) }
     }
 
     /// False if nobody listens any more.
-    async fn send_history(
-        &mut self,
-        Range { from_us, until_us }: Range,
-        lines: &mpsc::Sender<Vec<LogLine>>,
-    ) -> Result<bool, ReadError> {
+    async fn send_history(&mut self, Range { from_us, until_us }: Range, lines: &Lines) -> Result<bool, ReadError> {
         let (mut after, last) = ((i64::MIN, i64::MIN), self.last);
         loop {
             let batch = self.in_thread(move |db| db.between((from_us, until_us), after, last, BATCH)).await?;
@@ -118,7 +135,7 @@ impl Reading {
         }
     }
 
-    async fn send_present(&mut self, lines: &mpsc::Sender<Vec<LogLine>>) -> Result<(), ReadError> {
+    async fn send_present(&mut self, lines: &Lines) -> Result<(), ReadError> {
         let mut written = self.site.registry().written();
         loop {
             let last = self.last;
@@ -156,12 +173,12 @@ impl Reading {
     }
 
     /// Sends those that the filter takes; false if nobody listens any more.
-    async fn pass_on(&mut self, lines: &mpsc::Sender<Vec<LogLine>>, batch: Vec<KeptLine>) -> bool {
+    async fn pass_on(&mut self, lines: &Lines, batch: Vec<KeptLine>) -> bool {
         let taken: Vec<_> = batch.into_iter().filter(|line| self.wanted.filter.takes(line)).collect();
         if taken.is_empty() {
             return !lines.is_closed();
         }
-        lines.send(named(&self.site, taken)).await.is_ok()
+        lines.send(Ok(named(&self.site, taken))).await.is_ok()
     }
 }
 

@@ -12,7 +12,7 @@ mod qemu;
 mod qmp;
 mod spec;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

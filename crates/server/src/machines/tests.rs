@@ -1,7 +1,12 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::qemu::{Places, command, mac_of};
 use super::*;
+
+/// For tests of other parts: no machine is made.
+pub(crate) fn machines(dir: &Path, registry: Registry) -> Machines {
+    Machines::new(Host { state_dir: dir.into(), runtime_dir: dir.join("run"), ..host() }, registry)
+}
 
 fn host() -> Host {
     Host {

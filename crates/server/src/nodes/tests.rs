@@ -6,12 +6,13 @@ use api::NodeState;
 use net::{Events, Exports, LeaseEvent, MacAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_stream::StreamExt;
 use wire::node::Request;
 
 use super::*;
 use crate::hooks::Hooks;
 use crate::logs::{self, Filter, Reading, Wanted};
-use crate::machines::{Accelerator, Host, Machines};
+use crate::machines::tests::machines;
 use crate::registration::Input;
 use crate::registry::{Issuer, Registry, Retention, Writer};
 use crate::server_files::{Network, ServerIdentity};
@@ -37,13 +38,6 @@ async fn lab(with_node: bool) -> Lab {
         Network { server_ip: Ipv4Addr::LOCALHOST, server_mac: [2; 6], name_servers: Vec::new(), domain: None };
     let identity = ServerIdentity::gather(&dir.path().join("keys"), dir.path().into(), network).unwrap();
     let registries = image::RegistrySettings { attempts: 1, ..Default::default() };
-    let host = Host {
-        bridge: "lo".into(),
-        state_dir: dir.path().into(),
-        runtime_dir: dir.path().join("run"),
-        user: "nobody".into(),
-        accelerator: Accelerator::Tcg,
-    };
     let (site, inbox) = Site::new(
         &loaded,
         |_| "127.0.0.1:1/no/image:latest".into(),
@@ -51,7 +45,7 @@ async fn lab(with_node: bool) -> Lab {
         Exports::default().into(),
         Images::new(store, identity, registries),
         Hooks::new(None),
-        Machines::new(host, registry),
+        machines(dir.path(), registry),
         dir.path().into(),
     );
     let (sender, events) = Events::channel(8);
@@ -226,16 +220,12 @@ async fn requests_to_a_node_end_as_it_answers() {
 
 /// What a reader gets, with at least so many lines.
 async fn read(lab: &Lab, wanted: Wanted, least: usize) -> Vec<String> {
-    let (batches, mut received) = tokio::sync::mpsc::channel(1);
-    let reading = Reading::begin(lab.site.clone(), wanted).await.unwrap();
-    let reading = tokio::spawn(reading.send(batches));
+    let mut batches = Reading::begin(lab.site.clone(), wanted).await.unwrap().lines();
     let mut lines = Vec::new();
     while lines.len() < least {
-        let Some(batch) = received.recv().await else { break };
-        lines.extend(batch.into_iter().map(|line| format!("{} {} {}", line.issuer, line.stream, line.line)));
+        let Some(batch) = batches.next().await else { break };
+        lines.extend(batch.unwrap().into_iter().map(|line| format!("{} {} {}", line.issuer, line.stream, line.line)));
     }
-    drop(received);
-    reading.await.unwrap().unwrap();
     lines
 }
 

@@ -1,6 +1,6 @@
 //! The images that nodes want: getting each of them once, however many nodes wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{Problem, ProblemKind};
 use boot::Architecture;
@@ -21,20 +21,28 @@ const FORGOTTEN_AFTER_MS: i64 = 60_000;
 impl Registrar {
     /// When [`super::Input::Tick`] is due next (milliseconds since 1970).
     pub fn next_retry_ms(&self) -> Option<i64> {
-        self.failed_ones().into_iter().map(|(_, next)| next.at_ms()).min()
+        self.next_retry_ms
     }
 
     /// What becomes of everything that has failed and does not stay as it is. Names come from the network (a node says
     /// its model): what no node wants any more is not asked for for ever, nor kept.
     fn failed_ones(&self) -> Vec<(ImageKey, Next)> {
         let failed = |variant: &Variant| matches!(variant.job, Job::Failed { .. });
-        let failed: Vec<_> = self.variants().filter(|(_, variant)| failed(variant)).collect();
+        let failed = self.images.iter().filter(|(_, entry)| entry.variants.values().any(failed));
+        let failed: BTreeMap<_, _> = failed.map(|(name, entry)| (name.as_str(), entry)).collect();
+        // The usual case, at each event.
         if failed.is_empty() {
             return Vec::new();
         }
-        let wanted: BTreeSet<_> = self.keys_of_nodes().map(|(key, _)| key).collect();
-        let next = failed.into_iter().filter_map(|(key, variant)| {
+        // Not a key for each node: many thousands may wait for the same image.
+        let nodes = self.devices.values().filter_map(|node| node.row.image.as_deref().zip(node.row.model.as_deref()));
+        let models: BTreeSet<_> = nodes.filter(|(name, _)| failed.contains_key(name)).collect();
+        let key = |(name, model): (&str, &str)| ImageKey { name: name.to_owned(), wanted: Wanted::by_model(model) };
+        let wanted: BTreeSet<_> = models.into_iter().map(key).collect();
+        let variants = failed.iter().flat_map(|(name, entry)| entry.variants.iter().map(move |of| (*name, of)));
+        let next = variants.filter_map(|(name, (for_these, variant))| {
             let Job::Failed { at_ms, retry_at_ms, .. } = variant.job else { return None };
+            let key = ImageKey { name: name.to_owned(), wanted: for_these.clone() };
             let next = match retry_at_ms {
                 _ if variant.content.is_none() && !wanted.contains(&key) => Next::Forget(at_ms + FORGOTTEN_AFTER_MS),
                 Some(at_ms) => Next::Retry(at_ms),
@@ -113,9 +121,11 @@ impl Registrar {
 
     /// Begins again what is due. The clock may have been set back: nothing waits longer than the longest pause.
     pub(super) fn retry(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
+        self.next_retry_ms = None;
         for (key, next) in self.failed_ones() {
             let at_ms = next.at_ms();
             if at_ms > now_ms && at_ms <= now_ms + LONGEST_PAUSE_MS {
+                self.next_retry_ms = Some(self.next_retry_ms.map_or(at_ms, |before| before.min(at_ms)));
                 continue;
             }
             match next {

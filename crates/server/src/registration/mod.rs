@@ -214,6 +214,7 @@ pub struct Registrar {
     default_image: Box<dyn Fn(&str) -> String + Send + Sync>,
     garbage: bool,
     collecting: bool,
+    next_retry_ms: Option<i64>,
 }
 
 impl std::fmt::Debug for Registrar {
@@ -234,7 +235,14 @@ impl Registrar {
             let entry = images.entry(row.key.name.clone()).or_default();
             entry.variants.insert(row.key.wanted.clone(), Variant::kept(row));
         }
-        Self { devices, images, default_image: Box::new(default_image), garbage: false, collecting: false }
+        Self {
+            devices,
+            images,
+            default_image: Box::new(default_image),
+            garbage: false,
+            collecting: false,
+            next_retry_ms: None,
+        }
     }
 
     /// Decides. `now_ms` is milliseconds since 1970.

@@ -24,6 +24,8 @@ pub struct File {
     pub(super) nat: Nat,
     pub(super) hooks: Hooks,
     pub(super) logs: Logs,
+    pub(super) web: Web,
+    pub(super) control: Control,
     pub(super) images: Images,
     pub(super) registries: Registries,
     pub(super) virtual_nodes: VirtualNodes,
@@ -68,6 +70,20 @@ pub(super) struct Logs {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
+pub(super) struct Web {
+    pub(super) api: Option<bool>,
+    pub(super) listen: Option<Vec<String>>,
+    pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Control {
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Images {
     pub(super) max_image_gib: Option<u64>,
     pub(super) max_layer_gib: Option<u64>,
@@ -108,6 +124,10 @@ pub(super) const KEYS: &[&str] = &[
     "hooks.lease",
     "logs.keep_days",
     "logs.keep_mib",
+    "web.api",
+    "web.listen",
+    "web.token_file",
+    "control.listen",
     "images.max_image_gib",
     "images.max_layer_gib",
     "images.keep_free_mib",

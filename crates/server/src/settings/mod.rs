@@ -11,6 +11,7 @@ mod relays;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -21,6 +22,7 @@ pub use file::File;
 pub use flags::Flags;
 use image::store::Limits;
 pub use relays::Relay;
+pub use web::Web;
 
 use crate::machines::Accelerator;
 use crate::registry::Retention;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// How much of the logs is kept.
     pub logs: Retention,
+    /// Who may ask over the network.
+    pub web: Web,
     /// Image that a new node of a model gets, by model.
     pub default_images: BTreeMap<String, String>,
     /// What images may ask of this machine's disk.
@@ -211,6 +215,7 @@ impl Settings {
             isolate: file.nat.isolate.unwrap_or(true),
             hooks: Hooks { lease: file.hooks.lease },
             logs: retention::check(&file.logs)?,
+            web: web::check(file.web, file.control)?,
             limits: limits::check(&file.images)?,
             default_images: file.images.default,
             registries: Registries { insecure: file.registries.insecure },

@@ -7,12 +7,13 @@
 
 mod act;
 mod archives;
+mod boot_times;
 mod images;
 mod observe;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,7 @@ use net::{Event, Exports, MacAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archives::{Exported, Upload};
+pub use boot_times::{BOUNDS_S, BootTimes};
 pub use images::Images;
 pub use observe::client_kind;
 
@@ -58,6 +60,7 @@ pub struct Site {
     machines: Machines,
     links: mpsc::UnboundedSender<MacAddr>,
     state_dir: PathBuf,
+    boot_times: BootTimes,
 }
 
 /// An input, and who waits to hear whether it was accepted.
@@ -98,7 +101,9 @@ impl Site {
         let checkpoints = Checkpoints::new(loaded.checkpoints.iter().cloned());
         let state = Mutex::new(State { registrar, checkpoints, timelines, next_boot: loaded.next_boot });
         let (changed, _) = watch::channel(0);
-        let site = Self { state, changed, requests, registry, exports, images, hooks, machines, links, state_dir };
+        let boot_times = BootTimes::default();
+        let site =
+            Self { state, changed, requests, registry, exports, images, hooks, machines, links, state_dir, boot_times };
         (Arc::new(site), Inbox { requests: inbox, links: links_inbox })
     }
 
@@ -170,6 +175,16 @@ impl Site {
     /// Virtual nodes.
     pub fn machines(&self) -> &Machines {
         &self.machines
+    }
+
+    /// Where images, links and the registry live.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// How long boots took.
+    pub fn boot_times(&self) -> &BootTimes {
+        &self.boot_times
     }
 
     /// The registry.

@@ -87,6 +87,9 @@ impl Site {
                     }
                     let failed = if step.ok { "" } else { " failed" };
                     self.tell(format!("{name}: {:.3} s: {}{failed}: {}", seconds, step.name, step.detail));
+                    if let Some(took_ms) = self.state().timeline(mac).and_then(|timeline| timeline.boot_took(&step)) {
+                        self.boot_times.record(took_ms);
+                    }
                     self.registry.step(step);
                 }
             }

@@ -198,6 +198,14 @@ impl Timeline {
         Some((boot.started_ms, steps))
     }
 
+    /// How long the boot took that has come to its end with this step, in milliseconds; `None` if it has not, or if its
+    /// beginning was not seen.
+    pub fn boot_took(&self, last: &StepRow) -> Option<u64> {
+        let boot = self.boot.as_ref().filter(|boot| boot.id == last.boot && last.name == "ssh-ready")?;
+        let is_whole = boot.steps.first()?.name.starts_with("dhcp-");
+        is_whole.then(|| u64::try_from(last.at_ms).unwrap_or(0))
+    }
+
     /// Number of the last boot; it changes when a new one begins.
     pub fn boot_id(&self) -> Option<i64> {
         self.boot.as_ref().map(|boot| boot.id)

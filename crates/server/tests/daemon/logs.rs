@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, Running};
+use crate::lab::{Lab, Running, stderr};
 
 /// What there is, as `issuer stream line`.
 fn history(daemon: &Running, query: &str) -> Vec<String> {
@@ -88,4 +89,31 @@ fn checkpoints_begin_and_end_ranges() {
     assert_eq!(daemon.request("DELETE", "/v1/checkpoints/ended", "").0, 204);
     assert_eq!(daemon.request("DELETE", "/v1/checkpoints/ended", "").0, 404);
     assert_eq!(names(), ["long-ago", "begun"]);
+}
+
+#[test]
+fn lines_that_can_not_be_read_do_not_look_like_the_end() {
+    let lab = Lab::new();
+    let mut daemon = lab.start(&[]);
+    daemon.signal("TERM");
+    assert!(daemon.child.wait().unwrap().success());
+    let mut db = rusqlite::Connection::open(lab.dir.path().join("state/walt.db")).unwrap();
+    let lines = db.transaction().unwrap();
+    for n in 1..=3000 {
+        // In the third batch that is read there is one of nobody.
+        let issuer = if n == 2500 { "nobody" } else { "02:00:00:00:00:01" };
+        let sql = "INSERT INTO logs (issuer, stream, at_us, came_s, line) VALUES (?, 'app', ?, 4000000000, ?)";
+        lines.execute(sql, rusqlite::params![issuer, n, format!("line {n}")]).unwrap();
+    }
+    lines.commit().unwrap();
+    drop(db);
+    let daemon = lab.start(&[]);
+    let mut curl = Command::new("curl");
+    curl.arg("--unix-socket").arg(&daemon.socket).args(["-sS", "http://walt/v1/logs?history=full&streams=^app$"]);
+    let output = curl.output().unwrap();
+    // curl(1): 18 is a partial file.
+    assert_eq!(output.status.code(), Some(18), "{}", stderr(&output));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 2000);
+    let (_, logged) = daemon.request("GET", "/v1/logs?history=-1h:&issuers=server&lines=reading%20logs%20failed", "");
+    assert!(logged.contains("reading logs failed"), "the daemon's own log says why: {logged}");
 }

@@ -8,6 +8,7 @@ mod lab;
 mod logs;
 mod nat;
 mod network;
+mod web;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
