@@ -16,6 +16,7 @@ pub mod server_files;
 mod services;
 pub mod settings;
 pub mod site;
+pub mod ssh_agent;
 pub mod supervise;
 pub mod timeline;
 

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{images, logs, nodes};
+use super::{images, logs, nodes, ownership, save, ssh};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,10 @@ use super::{images, logs, nodes};
         nodes::rename,
         nodes::forget,
         nodes::blink,
+        ownership::acquire,
+        ssh::host,
+        ssh::agent,
+        save::save,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,
