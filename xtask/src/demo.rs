@@ -52,7 +52,7 @@ fn show(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
     let mut console = Follow::new(machine.console_log());
     let node = watch_until_booted(&mut console, daemon, None)?;
     say(&format!("{} is booted, {:.0} s after power-on", node.name, machine.switched_on.elapsed().as_secs_f64()));
-    print!("{}", daemon.walt(&["node", "show"])?);
+    print!("{}", daemon.walt(&["node", "show", "--all"])?);
 
     let ssh = daemon.ssh(&node)?;
     say(&format!("ssh root@{} 'uname -a; findmnt /'", ssh.address()));
