@@ -41,7 +41,7 @@ pub enum ReceiveError {
     Read(io::Error),
     /// They make no sense, or are refused.
     #[error("what was sent is refused: {0}")]
-    Tar(#[from] TarError),
+    Tar(TarError),
     /// Nothing was sent.
     #[error("nothing was sent")]
     Nothing,
@@ -58,6 +58,13 @@ pub enum ReceiveError {
         /// Reason.
         cause: io::Error,
     },
+}
+
+impl From<TarError> for ReceiveError {
+    // Not as its source: the message has it already.
+    fn from(error: TarError) -> Self {
+        Self::Tar(error)
+    }
 }
 
 /// Receives what [`send`](crate::send()) wrote. If `destination` is a directory, what comes is put into it under its own

@@ -60,7 +60,7 @@ mod tests {
         let target = vec![b't'; 300];
         let mut tar = encode_total(5);
         for (path, kind) in [
-            (&b"a"[..], Kind::Directory),
+            (&b"a/"[..], Kind::Directory),
             (b"a/b", Kind::File { size: 5 }),
             (&long, Kind::Symlink(&target)),
             (b"l", Kind::Symlink(b"../../etc/passwd")),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_and_what_is_no_file_are_refused() {
-        for path in [&b"../a"[..], b"/etc/passwd", b"a/../../b", b"a//b", b"./a", b"..", b"", b"a/."] {
+        for path in [&b"../a"[..], b"a/", b"/etc/passwd", b"a/../../b", b"a//b", b"./a", b"..", b"", b"a/."] {
             assert!(decode(&encode(&entry(path, Kind::File { size: 0 }))).is_err(), "{}", path.escape_ascii());
         }
         for kind in [Kind::CharDevice(1, 3), Kind::BlockDevice(8, 0), Kind::Fifo, Kind::HardLink(b"a")] {

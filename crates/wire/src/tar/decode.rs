@@ -143,7 +143,11 @@ impl Decoder {
 }
 
 fn member(records: Records, block: &[u8; BLOCK], flag: u8, size: u64) -> Result<Member, TarError> {
-    let path = records.path.unwrap_or_else(|| until_nul(&block[..100]).to_vec());
+    let mut path = records.path.unwrap_or_else(|| until_nul(&block[..100]).to_vec());
+    // Many tools end the names of directories so.
+    if flag == b'5' && path.ends_with(b"/") {
+        path.pop();
+    }
     let shown = || path.escape_ascii().to_string().chars().take(200).collect::<String>();
     let parts: Vec<Vec<u8>> = path.split(|&b| b == b'/').map(<[u8]>::to_vec).collect();
     let is_name = |part: &Vec<u8>| !matches!(&part[..], b"" | b"." | b"..") && !part.contains(&0) && part.len() <= 255;
