@@ -73,8 +73,7 @@ mod tests {
         }
         tar.extend(END);
         let (all, total) = decode(&tar).unwrap();
-        let member_of = |next| if let Next::Member(member) = next { Some(member) } else { None };
-        let members: Vec<&Member> = all.iter().filter_map(member_of).collect();
+        let members: Vec<&Member> = all.iter().filter_map(|next| next.member()).collect();
         let member = |path: &[&[u8]], kind| Member {
             path: path.iter().map(|part| part.to_vec()).collect(),
             kind,

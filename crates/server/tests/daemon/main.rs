@@ -5,6 +5,8 @@ mod full_disk;
 mod images;
 mod lab;
 mod logs;
+mod ownership;
+mod ssh;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;

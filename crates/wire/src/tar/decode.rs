@@ -45,6 +45,13 @@ pub enum Next {
     End,
 }
 
+impl Next {
+    /// The file, if it is one.
+    pub fn member(&self) -> Option<&Member> {
+        if let Self::Member(member) = self { Some(member) } else { None }
+    }
+}
+
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
