@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getppid, kill_process_group};
 
 use crate::timeout::exit_code;
@@ -36,8 +37,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     let group = Pid::from_raw(child.id() as i32);
     let watch = move || {
-        // When the ssh server's process for this connection ends, we get another parent.
-        while getppid() == parent {
+        // When the ssh server's process for this connection ends, we get another parent; it may have ended before we began.
+        while getppid() == parent && !is_unheard() {
             thread::sleep(LOOK);
         }
         for signal in [Signal::HUP, Signal::KILL] {
@@ -58,4 +59,14 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Nobody reads what the command says, neither its output nor its errors.
+fn is_unheard() -> bool {
+    let (out, err) = (rustix::stdio::stdout(), rustix::stdio::stderr());
+    let mut streams = [PollFd::new(&out, PollFlags::empty()), PollFd::new(&err, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // poll(2): the writing end of a pipe without a reader has POLLERR, a socket without its peer POLLHUP.
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut streams, Some(&at_once)).is_ok() && streams.iter().all(|stream| stream.revents().intersects(gone))
 }
