@@ -4,6 +4,7 @@ mod image_tree;
 mod in_node;
 mod kernel_nfsroot;
 mod multi_arch;
+mod node_commands;
 mod node_logs;
 mod pc_bios;
 mod pc_dnsmasq;
@@ -118,6 +119,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "no machine: what the firmware of Raspberry Pi 3B, 3B+, 4 and 5 asks, before and after their image is there",
         images: &[],
         run: rpi_native_netboot::run,
+    },
+    Scenario {
+        name: "node-commands",
+        what: "run, shell, cp, ping, expose, save, acquire and release, as people use them on a PC",
+        images: TINY_PC,
+        run: node_commands::run,
     },
     Scenario {
         name: "node-logs",

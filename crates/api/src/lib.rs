@@ -134,6 +134,14 @@ pub struct User {
     pub name: String,
 }
 
+/// How nodes prove to ssh that they are nodes of this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshHost {
+    /// The one host key of all nodes: kind, base64 and a comment, as in `known_hosts` behind the name.
+    pub key: String,
+}
+
 /// The daemon, as it sees itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use api::ImageFormat;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::node::args::{AcquireArgs, CpArgs, ExposeArgs, PingArgs, ReleaseArgs, RunArgs, SaveArgs, ShellArgs};
+
 /// Shows and commands the nodes and images of a WalT platform.
 #[derive(Debug, Parser)]
 #[command(
@@ -12,10 +14,11 @@ use clap::{Parser, Subcommand, ValueEnum};
     version,
     after_help = "\
 Examples:
-  walt node show                        # the nodes, their images and states
+  walt node show --all                  # the nodes, their images and states
   walt image clone debian-walt:12       # get an image from its registry
   walt node boot node-0a1b2c debian-walt:12
   walt node wait node-0a1b2c            # until its ssh answers
+  walt node shell node-0a1b2c           # work on it
   walt node trace node-0a1b2c           # what happened when in its last boot"
 )]
 pub(crate) struct Args {
@@ -64,29 +67,43 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
-    /// List the nodes
+    /// List my nodes, or all
     #[command(after_help = "\
+A node is yours if it boots an image of yours, and free if it boots the default image of its model.
+
 Examples:
   walt node show
-  walt node show --all              # other devices that asked for an address, too
+  walt node show --all              # free ones, those of others and unknown devices, too
   walt node show node-0a1b2c        # all that is known of one
+  walt node show --all --names-only
   walt node show --json | jq '.[].ip'")]
     Show {
         /// This node alone, with all that is known of it (name, mac or ip)
         node: Option<String>,
-        /// Unknown devices, too
+        /// Those of nobody and of others, and unknown devices, too
         #[arg(long)]
         all: bool,
         /// JSON, for programs
         #[arg(long)]
         json: bool,
+        /// Nothing but names, one a line
+        #[arg(long, conflicts_with_all = ["node", "json"])]
+        names_only: bool,
     },
+    Run(RunArgs),
+    Shell(ShellArgs),
+    Cp(CpArgs),
+    Ping(PingArgs),
+    Expose(ExposeArgs),
+    Save(SaveArgs),
+    Acquire(AcquireArgs),
+    Release(ReleaseArgs),
     /// Wait until a node is booted: until its ssh answers
     #[command(after_help = "\
 Examples:
   walt node wait node-0a1b2c
   walt node wait my-nodes
-  walt node wait node-0a1b2c --timeout 120 && ssh root@node-0a1b2c")]
+  walt node wait node-0a1b2c --timeout 120 && walt node shell node-0a1b2c")]
     Wait {
         /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
         nodes: String,

@@ -33,7 +33,7 @@ pub(crate) enum HttpError {
 }
 
 /// Reaches the daemon.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
     patience: Option<Duration>,

@@ -8,6 +8,7 @@ mod log;
 mod media;
 mod node;
 mod progress;
+mod reach;
 mod report;
 mod table;
 mod trace;

@@ -79,16 +79,21 @@ pub(crate) enum Colour {
 
 /// `text` in a colour, if it goes to a terminal (ECMA-48 §8.3.117).
 pub(crate) fn paint(colour: Colour, text: &str, to_terminal: bool) -> String {
-    // https://no-color.org
-    if !to_terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
-        return text.to_owned();
-    }
     let code = match colour {
         Colour::Red => 31,
         Colour::Green => 32,
         Colour::Yellow => 33,
         Colour::Dim => 2,
     };
+    tint(code, text, to_terminal)
+}
+
+/// `text` in the colour of this number, if it goes to a terminal.
+pub(crate) fn tint(code: u8, text: &str, to_terminal: bool) -> String {
+    // https://no-color.org
+    if !to_terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        return text.to_owned();
+    }
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 

@@ -48,6 +48,8 @@ impl ImageRoot {
         let root = self.open()?;
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
+        // The service's own output may be a directory (see `init::services`).
+        command.stdout(Stdio::from(rustix::io::dup(rustix::stdio::stderr())?));
         sys::child::in_root(&mut command, root);
         Ok(command)
     }

@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod environment;
+mod layer;
 mod log;
 mod ram;
 mod readahead;
@@ -16,6 +17,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+
+use rustix::fd::OwnedFd;
 
 use crate::clock_sync;
 use crate::console::{self, Level, say};
@@ -37,7 +40,7 @@ struct Step {
 
 /// The boot, in order. A node without clock or readahead is still a node; one without watchdog
 /// would hang for ever when its server goes, so it had better come again at once.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "mount-kernel-filesystems", run: |_| environment::mount_kernel_filesystems(), fatal: true },
     Step { name: "read-settings", run: read_settings, fatal: true },
     Step { name: "copy-to-ram", run: copy_to_ram, fatal: true },
@@ -45,7 +48,8 @@ const STEPS: [Step; 13] = [
     Step { name: "preinit", run: preinit, fatal: false },
     Step { name: "readahead", run: |boot| readahead::raise(boot.settings()?), fatal: false },
     Step { name: "watchdog", run: |boot| services::start_watchdog(boot.ram()?, boot.settings()?), fatal: true },
-    Step { name: "net-service", run: |boot| services::start_net_service(boot.ram()?, boot.settings()?), fatal: true },
+    Step { name: "layer", run: mount_layer, fatal: true },
+    Step { name: "net-service", run: start_net_service, fatal: true },
     Step {
         name: "notify-bootup",
         run: |boot| services::start_notify_bootup(boot.ram()?, boot.settings()?),
@@ -62,6 +66,8 @@ const STEPS: [Step; 13] = [
 struct Boot {
     settings: Option<Settings>,
     ram: Option<Ram>,
+    /// The directory of what will change.
+    changes: Option<OwnedFd>,
     log: BootLog,
 }
 
@@ -137,6 +143,16 @@ fn preinit(boot: &mut Boot) -> Result<String, Failure> {
     let variables = boot.settings()?.environment.clone();
     let status = Command::new(PREINIT).envs(variables).status().doing(|| format!("run {PREINIT}"))?;
     if status.success() { Ok(format!("{PREINIT} ran")) } else { Err(Failure::new(format!("{PREINIT}: {status}"))) }
+}
+
+fn mount_layer(boot: &mut Boot) -> Result<String, Failure> {
+    boot.changes = Some(layer::mount_layer()?);
+    Ok(layer::LAYER.to_owned())
+}
+
+fn start_net_service(boot: &mut Boot) -> Result<String, Failure> {
+    let changes = boot.changes.take();
+    services::start_net_service(boot.ram()?, boot.settings()?, changes)
 }
 
 /// Checked as a step of its own, so that the reason reaches the server: after `exec` it is too late.

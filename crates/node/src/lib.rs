@@ -4,10 +4,13 @@
 //! [`PROGRAMS`] is the table of the names; each program is a function from its arguments to an exit
 //! code.
 
+mod changes;
 mod child;
 mod clock_sync;
+mod command;
 mod console;
 mod failure;
+mod files;
 mod init;
 mod initramfs;
 mod kernel_arguments;
@@ -33,7 +36,7 @@ struct Program {
 }
 
 /// Every name, with what it runs.
-const PROGRAMS: [Program; 17] = [
+const PROGRAMS: [Program; 21] = [
     Program { name: "walt-init", run: init::run },
     Program { name: "walt-clock-sync", run: clock_sync::run },
     Program { name: "walt-log-echo", run: logs::echo },
@@ -49,6 +52,11 @@ const PROGRAMS: [Program; 17] = [
     Program { name: "walt-watchdog", run: watchdog::run },
     Program { name: "walt-net-service", run: net_service::run },
     Program { name: "walt-notify-bootup", run: notify_bootup::run },
+    // What `walt node` runs over ssh.
+    Program { name: "walt-run", run: command::run },
+    Program { name: "walt-send-files", run: files::send },
+    Program { name: "walt-receive-files", run: files::receive },
+    Program { name: "walt-changes", run: changes::run },
     // In an initramfs the kernel calls `/init`.
     Program { name: "init", run: initramfs::run },
     Program { name: "initramfs", run: initramfs::run },

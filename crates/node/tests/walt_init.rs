@@ -158,3 +158,85 @@ fn file_capabilities_are_put_back() {
         Err(rustix::io::Errno::NODATA)
     );
 }
+
+/// What `walt-changes` tells of a root after `script` has run on it as init: a line an entry, as `tar -tv` lists them
+/// (mode, size or device, path), and the tar itself.
+fn changes(name: &str, prepare: impl Fn(&Root), script: &str) -> (Vec<String>, Vec<u8>) {
+    let script = format!(
+        "{script}\necho BEGIN; /bin/_walt_internal_/walt-node walt-changes 2>/said | base64; echo END; echo \"said $(cat /said)\""
+    );
+    let root = Root::new(name, &script);
+    for applet in ["base64", "mv", "rm", "mkdir", "ln", "chmod", "dd", "mkfifo", "mknod", "setfattr"] {
+        symlink("busybox", root.0.join("bin").join(applet)).unwrap();
+    }
+    fs::copy(root.0.join("bin/walt-init"), root.0.join("bin/_walt_internal_/walt-node")).unwrap();
+    prepare(&root);
+    let text = text(&root.boot(&[]));
+    let between = text.split_once("BEGIN\n").and_then(|(_, rest)| rest.split_once("END\n"));
+    let (encoded, said) = between.unwrap_or_else(|| panic!("{text}"));
+    assert!(said.contains("said \n"), "{said}");
+    let decoded = piped("base64", &["-d"], encoded.as_bytes());
+    let listed = String::from_utf8(piped("tar", &["-tvf", "-", "--numeric-owner"], &decoded)).unwrap();
+    let short = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        format!("{} {} {}", words[0], words[2], words[5..].join(" "))
+    };
+    (listed.lines().map(short).collect(), decoded)
+}
+
+fn piped(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let file = std::env::temp_dir().join(format!("walt-piped-{program}-{}-{}", std::process::id(), input.len()));
+    fs::write(&file, input).unwrap();
+    let output = Command::new(program).args(arguments).stdin(fs::File::open(&file).unwrap()).output().unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(output.status.success(), "{program}: {}", text(&output));
+    output.stdout
+}
+
+#[test]
+fn what_changes_on_the_union_is_told_as_a_layer() {
+    let prepare = |root: &Root| {
+        for directory in ["lower/sub", "renamed/inner", "replaced", "gone", "tmp"] {
+            fs::create_dir_all(root.0.join(directory)).unwrap();
+        }
+        for file in
+            ["lower/kept", "lower/removed", "lower/mode", "renamed/inner/file", "replaced/old", "gone/x", "etc/hosts"]
+        {
+            root.write(file, "lower");
+        }
+    };
+    let script = "echo new > /lower/new; ln /lower/new /lower/same; rm /lower/removed; chmod 600 /lower/mode
+        mv /renamed /moved; rm -r /gone; rm -r /replaced; mkdir /replaced; echo x > /replaced/fresh
+        ln -s /lower/new /link; mkfifo /fifo; mknod /device c 1 3; chmod 4755 /lower/new
+        dd if=/dev/null of=/holes bs=1 seek=50000000 2>/dev/null; echo end >> /holes
+        echo no > /tmp/no; echo no > /etc/hosts; echo no > /run/no; rm /bin/walt-env";
+    let (lines, tar) = changes("changes", prepare, script);
+    let has = |line: &str| assert!(lines.iter().any(|have| have == line), "no {line:?} in {lines:#?}");
+    for line in [
+        "-rwsr-xr-x 4 lower/new",
+        "-rw-r--r-- 0 lower/.wh.removed",
+        "-rw------- 5 lower/mode",
+        "-rw-r--r-- 0 .wh.gone",
+        "-rw-r--r-- 0 .wh.renamed",
+        "drwxr-xr-x 0 moved",
+        "-rw-r--r-- 0 moved/.wh..wh..opq",
+        "-rw-r--r-- 5 moved/inner/file",
+        "drwxr-xr-x 0 replaced",
+        "-rw-r--r-- 0 replaced/.wh..wh..opq",
+        "-rw-r--r-- 2 replaced/fresh",
+        "lrwxrwxrwx 0 link -> /lower/new",
+        "prw-r--r-- 0 fifo",
+        "crw-r--r-- 1,3 device",
+        "-rw-r--r-- 50000004 holes",
+    ] {
+        has(line);
+    }
+    assert!(lines.iter().any(|line| line.ends_with("lower/same link to lower/new")), "{lines:#?}");
+    for word in ["kept", "lower/sub", "tmp", "hosts", "run", "walt-env", "old"] {
+        assert!(!lines.iter().any(|line| line.contains(word)), "{word} in {lines:#?}");
+    }
+    assert!(tar.len() < 100_000, "{} bytes", tar.len());
+    // The content of an inode whose data are in the image.
+    let content = piped("tar", &["-xOf", "-", "lower/mode", "moved/inner/file"], &tar);
+    assert_eq!(String::from_utf8_lossy(&content), "lowerlower");
+}

@@ -19,6 +19,7 @@ pub mod server_files;
 mod services;
 pub mod settings;
 pub mod site;
+pub mod ssh_agent;
 pub mod supervise;
 pub mod timeline;
 pub mod web;

@@ -12,7 +12,7 @@ pub struct ServerIdentity {
     agent_dir: PathBuf,
     server_ip: Ipv4Addr,
     server_mac: [u8; 6],
-    authorized_key: String,
+    server_key: ServerKey,
     host_keys: HostKeys,
     name_servers: Vec<Ipv4Addr>,
     domain: Option<String>,
@@ -75,12 +75,22 @@ impl ServerIdentity {
             agent_dir,
             server_ip,
             server_mac,
-            authorized_key: ServerKey::load_or_create(keys)?.public,
+            server_key: ServerKey::load_or_create(keys)?,
             host_keys: HostKeys::load_or_create(keys)?,
             name_servers,
             domain,
             time_zone: time_zone(Path::new("/etc")),
         })
+    }
+
+    /// The key that opens the nodes.
+    pub fn server_key(&self) -> &ServerKey {
+        &self.server_key
+    }
+
+    /// The one host key of all nodes.
+    pub fn host_keys(&self) -> &HostKeys {
+        &self.host_keys
     }
 
     /// The server's files for an image of this architecture. Reads the agent: blocks on the disk.
@@ -93,7 +103,7 @@ impl ServerIdentity {
             server_ip: self.server_ip,
             server_mac: self.server_mac,
             ports: Ports::default(),
-            authorized_key: self.authorized_key.clone(),
+            authorized_key: self.server_key.public.clone(),
             host_keys: self.host_keys.clone(),
             hosts: vec![(IpAddr::V4(self.server_ip), "walt-server".into())],
             name_servers: self.name_servers.clone(),

@@ -3,36 +3,77 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Error;
-use api::{Node, NodeKind, NodeState, Registration};
+use api::{Node, NodeKind, NodeState, Registration, User};
 
 use crate::http::{Client, target};
 use crate::report::{self, Colour, paint, say};
 use crate::table;
 
-pub(super) fn show(client: &Client, all: bool, json: bool) -> Result<(), Error> {
+/// A table for each of: nodes that are mine, free, others', and what is no node.
+pub(super) fn show(client: &Client, all: bool, json: bool, names_only: bool) -> Result<(), Error> {
     let query = if all { &[("all", "true")][..] } else { &[] };
     let nodes: Vec<Node> = client.get(&target(&["v1", "nodes"], query))?;
+    let me: User = client.get("/v1/user")?;
+    let shown: Vec<&Node> = nodes.iter().filter(|node| all || group(node, &me) == Group::Mine).collect();
     if json {
-        return report::json(&nodes);
+        return report::json(&shown);
     }
-    if nodes.is_empty() {
-        return say("no node has asked for an address yet");
+    if names_only {
+        return shown.iter().try_for_each(|node| say(&node.name));
     }
-    let rows: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            [
-                node.name.clone(),
-                node.mac.clone(),
-                ip(node),
-                model(node).unwrap_or_else(|| "-".into()),
-                state(node),
-                node.image.as_deref().map_or_else(|| "-".into(), familiar),
-                registration(node),
-            ]
-        })
-        .collect();
-    table::print(["name", "mac", "ip", "model", "state", "image", "registration"], &rows)
+    if shown.is_empty() {
+        let free = nodes.iter().filter(|node| group(node, &me) == Group::Free).count();
+        return match nodes.len() {
+            0 => say("no node has asked for an address yet"),
+            count => {
+                say(format_args!("none of the {count} nodes is yours; {free} of them are free"))?;
+                say("`walt node show --all` lists them, `walt node acquire NODES` makes free ones yours")
+            }
+        };
+    }
+    let mut first = true;
+    for (of, title) in
+        [(Group::Mine, "mine"), (Group::Free, "free"), (Group::Others, "of others"), (Group::NoNode, "other devices")]
+    {
+        let rows: Vec<_> = shown.iter().filter(|node| group(node, &me) == of).map(|node| row(node)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        if all {
+            say(format_args!("{}{title}:", if std::mem::take(&mut first) { "" } else { "\n" }))?;
+        }
+        table::print(["name", "model", "image", "ip", "state", "registration"], &rows)?;
+    }
+    Ok(())
+}
+
+/// Whose a node is, as seen by somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Mine,
+    Free,
+    Others,
+    NoNode,
+}
+
+fn group(node: &Node, me: &User) -> Group {
+    match (&node.kind, &node.owner) {
+        (NodeKind::Unsupported | NodeKind::Unknown, _) => Group::NoNode,
+        (NodeKind::Node, Some(owner)) if *owner == me.name => Group::Mine,
+        (NodeKind::Node, _) if node.free => Group::Free,
+        (NodeKind::Node, _) => Group::Others,
+    }
+}
+
+fn row(node: &Node) -> [String; 6] {
+    [
+        node.name.clone(),
+        model(node).unwrap_or_else(|| "-".into()),
+        node.image.as_deref().map_or_else(|| "-".into(), familiar),
+        ip(node),
+        state(node),
+        registration(node),
+    ]
 }
 
 pub(super) fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Error> {

@@ -76,7 +76,8 @@ impl KeyPair {
         file
     }
 
-    fn public_blob(&self) -> Vec<u8> {
+    /// The public key as it is in ssh's messages (RFC 5656 §3.1).
+    pub(super) fn public_blob(&self) -> Vec<u8> {
         let mut blob = Vec::new();
         for part in [KEY_TYPE, CURVE, &self.public] {
             push_string(&mut blob, part);
@@ -90,6 +91,18 @@ impl std::fmt::Debug for KeyPair {
         // Never the secret: debug output ends up in logs.
         f.debug_struct("KeyPair").finish_non_exhaustive()
     }
+}
+
+/// A signature as it is in ssh's messages (RFC 5656 §3.1.2), of its two numbers, 32 bytes each.
+pub(super) fn signature(numbers: &[u8]) -> Vec<u8> {
+    let (r, s) = numbers.split_at(numbers.len() / 2);
+    let mut both = Vec::new();
+    push_mpint(&mut both, r);
+    push_mpint(&mut both, s);
+    let mut signature = Vec::new();
+    push_string(&mut signature, KEY_TYPE);
+    push_string(&mut signature, &both);
+    signature
 }
 
 fn parse_file(file: &[u8]) -> Option<KeyPair> {

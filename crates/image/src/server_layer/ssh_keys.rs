@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
-use super::ssh_format::{KeyFormatError, KeyPair};
+use super::ssh_format::{self, KeyFormatError, KeyPair};
 
 /// One host key for all images, in every form that ssh servers of images want.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct HostKeys {
     pub openssh_public: String,
     /// Content of `/etc/dropbear/dropbear_ecdsa_host_key`.
     pub dropbear: Vec<u8>,
+    /// The public key as it is in ssh's messages.
+    pub public_blob: Vec<u8>,
 }
 
 /// The key by which the server logs in to nodes.
@@ -28,6 +30,7 @@ pub struct ServerKey {
     pub path: PathBuf,
     /// The public key, one line as in `authorized_keys`, without its newline.
     pub public: String,
+    pair: KeyPair,
 }
 
 /// Why there is no key.
@@ -71,6 +74,7 @@ impl HostKeys {
             openssh_private: pair.openssh_private(COMMENT),
             openssh_public: pair.public_line(COMMENT) + "\n",
             dropbear: pair.dropbear(),
+            public_blob: pair.public_blob(),
         })
     }
 }
@@ -86,7 +90,28 @@ impl ServerKey {
     pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
         const COMMENT: &str = "walt-server";
         let (path, pair) = load_or_create(directory, "id_ecdsa", COMMENT)?;
-        Ok(Self { path, public: pair.public_line(COMMENT) })
+        Ok(Self { path, public: pair.public_line(COMMENT), pair })
+    }
+
+    /// The public key as it is in ssh's messages (RFC 5656 §3.1).
+    pub fn public_blob(&self) -> Vec<u8> {
+        self.pair.public_blob()
+    }
+
+    /// A signature of `data` as it is in ssh's messages (RFC 5656 §3.1.2).
+    ///
+    /// # Errors
+    /// The random number generator failed.
+    pub fn sign(&self, data: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            &self.pair.secret,
+            &self.pair.public,
+            &random,
+        );
+        let signature = pair.map_err(|_| KeyError::Generate)?.sign(&random, data).map_err(|_| KeyError::Generate)?;
+        Ok(ssh_format::signature(signature.as_ref()))
     }
 }
 

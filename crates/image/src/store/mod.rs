@@ -6,7 +6,7 @@
 //! layers/<hex>.toc        what the tar holds, from the scan made while it was written
 //! configs/<hex>.json      image configuration, verbatim; written last: an image that has it is complete
 //! configs/<hex>.platform  what the image is really built for
-//! images/<image_id>/      index and mount of an image with the server's layer
+//! images/<image_id>/      index and mount of an image with the server's layer; config.json, what it was made from
 //! ```
 //!
 //! Everything is written to a hidden name first, synced, and renamed, so that a crash leaves whole files
@@ -22,6 +22,7 @@ mod partial;
 mod platform;
 mod progress;
 mod pull;
+mod stack;
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -39,6 +40,7 @@ pub(crate) use partial::Partial;
 pub use platform::PlatformError;
 pub use progress::PullProgress;
 pub use pull::{Pulled, Source};
+pub use stack::{Made, StackError};
 
 use crate::DiffId;
 use crate::config::{ImageConfig, ImageInfo};

@@ -10,9 +10,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::process::{Command, Stdio};
 
+use rustix::fd::OwnedFd;
 use wire::node::SERVER_PORT;
 
 use super::ram::{PROGRAM, Ram};
+use crate::changes::NET_SERVICE;
 use crate::console::{Level, say};
 use crate::failure::{Doing as _, Failure};
 use crate::kernel_arguments::NfsShare;
@@ -29,19 +31,22 @@ pub(super) fn start_watchdog(ram: &Ram, settings: &Settings) -> Result<String, F
     // Its standard input is its way out when reboot(2) hangs.
     let trigger = OpenOptions::new().write(true).open("/proc/sysrq-trigger").map_or(Stdio::null(), Stdio::from);
     let arguments = ["--server", &server.to_string(), "--path", path, "--options", options, "--grace", &grace];
-    let pid = start(ram, "@walt-watchdog", &arguments, trigger, &[])?;
+    let pid = start(ram, "@walt-watchdog", &arguments, trigger, log(), &[])?;
     Ok(format!("process {pid} watches {server}:{path}, grace {grace} s"))
 }
 
-pub(super) fn start_net_service(ram: &Ram, settings: &Settings) -> Result<String, Failure> {
-    let pid =
-        start(ram, "@walt-net-service", &["--server", &settings.server.to_string()], proc()?, &settings.environment)?;
+/// Its standard output is the directory of what changes on the node: nothing else of ours stays, and somebody must hold
+/// it open (see `changes`).
+pub(super) fn start_net_service(ram: &Ram, settings: &Settings, changes: Option<OwnedFd>) -> Result<String, Failure> {
+    let arguments = ["--server", &settings.server.to_string()];
+    let changes = changes.map_or_else(log, Stdio::from);
+    let pid = start(ram, NET_SERVICE, &arguments, proc()?, changes, &settings.environment)?;
     Ok(format!("process {pid}"))
 }
 
 pub(super) fn start_notify_bootup(ram: &Ram, settings: &Settings) -> Result<String, Failure> {
     let server = format!("{}:{SERVER_PORT}", settings.server);
-    let pid = start(ram, "walt-notify-bootup", &["--server", &server], proc()?, &settings.environment)?;
+    let pid = start(ram, "walt-notify-bootup", &["--server", &server], proc()?, log(), &settings.environment)?;
     Ok(format!("process {pid}"))
 }
 
@@ -50,18 +55,22 @@ fn proc() -> Result<Stdio, Failure> {
     File::open("/proc").map(Stdio::from).doing(|| "open /proc".into())
 }
 
+fn log() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/kmsg").map_or(Stdio::null(), Stdio::from)
+}
+
 fn start(
     ram: &Ram,
     name: &str,
     arguments: &[&str],
     input: Stdio,
+    output: Stdio,
     environment: &[(String, String)],
 ) -> Result<u32, Failure> {
     let mut command = Command::new(PROGRAM);
     // Nothing else is inherited: neither the console, which the image's init will own, nor a
     // descriptor on NFS (every file that Rust opens is close-on-exec).
-    let log = || OpenOptions::new().write(true).open("/dev/kmsg").map_or(Stdio::null(), Stdio::from);
-    command.args(arguments).stdin(input).stdout(log()).stderr(log());
+    command.args(arguments).stdin(input).stdout(output).stderr(log());
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     std::os::unix::process::CommandExt::arg0(&mut command, name);

@@ -2,18 +2,14 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount};
 use rustix::process::{chdir, pivot_root};
 
+use super::layer::LAYER;
 use crate::failure::{Doing as _, Failure};
 use crate::mounts;
 use crate::settings::Settings;
-
-/// The tmpfs that takes what is written. Not visible afterwards: a change behind the overlay's back
-/// has undefined results.
-const LAYER: &str = "/run/walt-layer";
 
 /// Where the union is mounted before it is `/`.
 const NEW_ROOT: &str = "/run/walt-root";
@@ -49,15 +45,7 @@ pub(super) fn mount_and_enter(settings: &Settings) -> Result<String, Failure> {
 
 /// Mounts the overlay; says with which features.
 fn lay(source: &str) -> Result<&'static str, Failure> {
-    for directory in [LAYER, NEW_ROOT] {
-        fs::create_dir(directory).doing(|| format!("make directory {directory}"))?;
-    }
-    // Half of the memory is tmpfs's own limit, and a sensible one.
-    mount("walt-layer", LAYER, "tmpfs", MountFlags::empty(), c"mode=0755")
-        .doing(|| format!("mount tmpfs on {LAYER}"))?;
-    for name in ["upper", "work"] {
-        fs::create_dir(Path::new(LAYER).join(name)).doing(|| format!("make directory {LAYER}/{name}"))?;
-    }
+    fs::create_dir(NEW_ROOT).doing(|| format!("make directory {NEW_ROOT}"))?;
     let mut failure = Failure::new("no overlay");
     for features in FEATURES {
         let comma = if features.is_empty() { "" } else { "," };

@@ -138,7 +138,7 @@ pub(crate) async fn clone(State(site): State<Arc<Site>>, Query(named): Query<Clo
 }
 
 /// How far these variants have come: as far as the one that is furthest behind.
-fn progress_of<'a>(name: &str, variants: impl Iterator<Item = &'a Variant>) -> Standing {
+pub(super) fn progress_of<'a>(name: &str, variants: impl Iterator<Item = &'a Variant>) -> Standing {
     let variants: Vec<_> = variants.collect();
     let jobs = || variants.iter().map(|variant| &variant.job);
     let mut bytes: Option<(u64, u64)> = None;
@@ -212,7 +212,7 @@ pub(crate) async fn import(
 }
 
 /// Writes a body into the file of an upload, as long as the disk has room for it.
-async fn receive(body: Body, upload: &Upload) -> std::io::Result<()> {
+pub(super) async fn receive(body: Body, upload: &Upload) -> std::io::Result<()> {
     let mut file = tokio::fs::File::create(&upload.path).await?;
     let mut chunks = body.into_data_stream();
     let (mut written, mut next_look) = (0, 0);

@@ -8,8 +8,11 @@ mod logs;
 mod machines;
 mod nodes;
 mod openapi;
+mod ownership;
 mod power;
+mod save;
 mod socket;
+mod ssh;
 #[cfg(test)]
 mod tests;
 
@@ -81,13 +84,17 @@ pub fn router(control: Control) -> Router {
         .route("/v1/nodes/{node}/boot", post(nodes::boot))
         .route("/v1/nodes/{node}/reboot", post(power::reboot))
         .route("/v1/nodes/{node}/console", get(machines::console))
+        .route("/v1/nodes/{node}/acquire", post(ownership::acquire))
+        .route("/v1/ssh/host", get(ssh::host))
         .route("/v1/logs", get(logs::show))
         .route("/v1/checkpoints", get(logs::checkpoints).post(logs::add_checkpoint))
         .route("/v1/checkpoints/{name}", delete(logs::remove_checkpoint))
         .layer(DefaultBodyLimit::max(MAX_JSON))
+        .route("/v1/ssh/agent", post(ssh::agent).layer(DefaultBodyLimit::max(wire::ssh_agent::MAX_MESSAGE)))
         .route("/v1/images", get(images::list).delete(images::remove))
         .route("/v1/images/clone", post(images::clone))
         .route("/v1/images/import", post(images::import).layer(DefaultBodyLimit::disable()))
+        .route("/v1/images/save", post(save::save).layer(DefaultBodyLimit::disable()))
         .route("/v1/images/export", get(images::export))
         .route("/v1/images/files", get(images::files))
         .route("/v1/images/content", get(images::content))

@@ -131,7 +131,12 @@ pub(crate) async fn boot(
 ) -> Result<Response, Refused> {
     let mac = site.state().registrar.find_node(&name)?;
     site.request(Input::Boot { node: name, image: request.image }).await?;
-    Ok(follow(site, move |site| {
+    Ok(follow_boot(site, mac))
+}
+
+/// Tells how far the image that a node is to boot from now on has come.
+pub(super) fn follow_boot(site: Arc<Site>, mac: MacAddr) -> Response {
+    follow(site, move |site| {
         let node = match node_of(site, mac) {
             Ok(node) => node,
             Err(problem) => return Standing::Failed(problem),
@@ -154,7 +159,7 @@ pub(crate) async fn boot(
                 Standing::Going(Progress::Step { text: format!("{image} is being prepared") })
             }
         }
-    }))
+    })
 }
 
 /// Gives a device another name.

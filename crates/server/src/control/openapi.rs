@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{images, logs, machines, nodes, power};
+use super::{images, logs, machines, nodes, ownership, power, save, ssh};
 use crate::web;
 
 #[derive(OpenApi)]
@@ -25,6 +25,10 @@ use crate::web;
         nodes::forget,
         nodes::blink,
         nodes::configure,
+        ownership::acquire,
+        ssh::host,
+        ssh::agent,
+        save::save,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,

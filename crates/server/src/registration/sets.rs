@@ -31,6 +31,11 @@ impl Registrar {
         })
     }
 
+    /// Full name of the default image of a model.
+    pub fn default_image(&self, model: &str) -> String {
+        (self.default_image)(model)
+    }
+
     /// The devices of a set, by name: names, macs and ips, and the keywords `my-nodes`, `free-nodes`, `all-nodes` and
     /// `all-devices`, with commas between them.
     ///

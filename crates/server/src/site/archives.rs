@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::{Problem, ProblemKind};
 use image::archive::Format;
-use image::store::{Limits, Source};
+use image::store::{Limits, Made, Source};
 use image::{ImageDigest, Platform, Reference};
 use tokio::sync::mpsc;
 
@@ -101,6 +101,36 @@ impl Images {
             return Err(refuse("the archive holds no image".to_owned(), None));
         }
         recorded(names.into_iter().map(|(name, variants)| (name, of_platforms(variants))).collect()).await
+    }
+
+    /// The image that was prepared as `image_id` with one more layer, the tar that was uploaded. Hold the store until it
+    /// is recorded.
+    ///
+    /// # Errors
+    /// The tar can not be used, or not be stored.
+    pub async fn stack(&self, image_id: &str, upload: &Upload) -> Result<Pulled, Problem> {
+        let refuse = |message: String| Problem {
+            kind: ProblemKind::UnsuitableImage,
+            message: format!("the changes can not become an image: {message}"),
+            hint: None,
+        };
+        let (store, path, id) = (self.store.clone(), upload.path.clone(), image_id.to_owned());
+        let now = jiff::Timestamp::from_second(super::now_ms() / 1000).unwrap_or_default().to_string();
+        let task = tokio::task::spawn_blocking(move || {
+            let made = Made { at: &now, by: "walt node save" };
+            let digest = store.stack(&id, &path, &made).map_err(|error| error.to_string())?;
+            let info = store.info(&digest).map_err(|error| error.to_string())?;
+            Ok(Pulled { digest: digest.to_string(), models: info.models, source: Source::Plain })
+        });
+        task.await.unwrap_or_else(|panic| Err(panic.to_string())).map_err(refuse)
+    }
+
+    /// Keeps the configuration beside an image that a daemon before has prepared, which did not.
+    pub async fn keep_config(&self, image_id: &str, digest: &str) {
+        let Ok(digest) = digest.parse::<ImageDigest>() else { return };
+        let (store, id) = (self.store.clone(), image_id.to_owned());
+        // What comes next says what is missing.
+        let _ = tokio::task::spawn_blocking(move || store.keep_config(&id, &digest)).await;
     }
 
     /// Writes an image, or its variants for several platforms, as an archive, in chunks; an error is the last one.

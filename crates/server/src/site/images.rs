@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use image::mount::Mounts;
 use image::server_layer::{self, Base};
+use image::store::Hold;
 use image::{ImageDigest, ImageInfo, LayerFiles, PullError, PullProgress, Reference, RegistrySettings, Store, View};
 use tokio::sync::Semaphore;
 
@@ -41,9 +42,19 @@ impl Images {
         Self { store, layers, mounts, identity, registries, views: Mutex::default(), preparing, pulling }
     }
 
+    /// What the server puts into every image.
+    pub fn identity(&self) -> &ServerIdentity {
+        &self.identity
+    }
+
     /// The view of this id, if it is open.
     pub fn view(&self, id: &str) -> Option<Arc<View>> {
         self.views().get(id).cloned()
+    }
+
+    /// Keeps garbage collection away.
+    pub async fn hold(&self) -> Hold {
+        self.store.hold().await
     }
 
     /// What an image is.
@@ -107,7 +118,10 @@ impl Images {
                 transient: !matches!(error, AgentError::Missing { .. }),
             })?;
             let view = server_layer::prepare(&store.images_dir(), &digest, &base, &files);
-            Ok((view.map_err(|error| failure(error.to_string()))?, info.models, architecture))
+            let view = view.map_err(|error| failure(error.to_string()))?;
+            // What a node changes is saved as a layer on this, whatever the name stands for by then.
+            store.keep_config(view.id(), &digest).map_err(|error| failure(format!("its configuration: {error}")))?;
+            Ok((view, info.models, architecture))
         });
         let (view, models, architecture) = match task.await {
             Ok(result) => {

@@ -8,6 +8,8 @@ mod lab;
 mod logs;
 mod nat;
 mod network;
+mod ownership;
+mod ssh;
 mod web;
 
 use std::os::unix::fs::PermissionsExt;
