@@ -63,6 +63,8 @@ pub struct Node {
 pub enum NodeKind {
     /// Said `walt.node.<model>` to DHCP.
     Node,
+    /// Was declared a switch.
+    Switch,
     /// Said `walt.node.unknown-<board>`: it runs our first stage, which knows no model for it.
     Unsupported,
     /// Did not.
@@ -191,8 +193,11 @@ pub struct BlinkRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rebooted {
-    /// Name of the node, which has accepted the request.
+    /// Name of the node.
     pub node: String,
+    /// How its power was cut; absent if its OS has accepted the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<String>,
 }
 
 /// Timeline of one boot.

@@ -18,8 +18,9 @@ use serde::Deserialize;
 use super::answer::{Refused, problem};
 use super::caller::Caller;
 use super::follow::{Standing, follow};
+use crate::devices::Devices;
 use crate::nodes::{RequestError, ask};
-use crate::registration::{Device, Input, Owner, config};
+use crate::registration::{Device, Input, Owner, config, switches};
 use crate::site::{self, Site, now_ms};
 use crate::timeline::Seen;
 
@@ -157,30 +158,69 @@ pub(crate) async fn boot(
     }))
 }
 
-/// Asks the node's OS to reboot.
-#[utoipa::path(post, path = "/v1/nodes/{node}/reboot", params(("node" = String, Path, description = "name, mac or ip")),
+#[derive(Debug, Deserialize)]
+pub(crate) struct Force {
+    #[serde(default)]
+    hard: bool,
+}
+
+/// Asks the node's OS to reboot; if it does not answer, or if that is wanted, its power is cut, where there is a way.
+#[utoipa::path(post, path = "/v1/nodes/{node}/reboot",
+    params(("node" = String, Path, description = "name, mac or ip"),
+           ("hard" = Option<bool>, Query, description = "cut its power without asking its OS")),
     responses((status = 200, body = Rebooted), (status = 404, body = Problem), (status = 502, body = Problem)))]
-pub(crate) async fn reboot(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Rebooted>, Refused> {
+pub(crate) async fn reboot(
+    State(site): State<Arc<Site>>,
+    State(devices): State<Arc<Devices>>,
+    Path(name): Path<String>,
+    Query(force): Query<Force>,
+) -> Result<Json<Rebooted>, Refused> {
     let node = {
         let state = site.state();
         let mac = state.registrar.find_node(&name)?;
         state.registrar.device(mac).ok_or_else(|| gone(mac))?.row.clone()
     };
-    match ask(node.ip, wire::node::Request::Reboot).await {
-        Ok(()) => {
+    let silent = if force.hard {
+        None
+    } else {
+        match ask(node.ip, wire::node::Request::Reboot).await {
+            Ok(()) => {
+                site.see(node.mac, &Seen::RebootRequested);
+                return Ok(Json(Rebooted { node: node.name, hard: None }));
+            }
+            Err(RequestError::Refused { reason, .. }) => {
+                let message = format!("{} refuses to reboot: {reason}", node.name);
+                return Err(problem(ProblemKind::Unreachable, message, Some("--hard does not ask it")).into());
+            }
+            Err(error) => Some(error),
+        }
+    };
+    match devices.power_cycle(node.mac).await {
+        Ok(way) => {
             site.see(node.mac, &Seen::RebootRequested);
-            Ok(Json(Rebooted { node: node.name }))
+            Ok(Json(Rebooted { node: node.name, hard: Some(way.to_string()) }))
         }
-        Err(RequestError::Refused { reason, .. }) => {
-            let message = format!("{} refuses to reboot: {reason}", node.name);
-            Err(problem(ProblemKind::Unreachable, message, None).into())
-        }
-        Err(error) => {
-            let message = format!("{} can not be rebooted: {error}", node.name);
-            let hint = "it is off, still booting, or hangs: switch it off and on";
-            Err(problem(ProblemKind::Unreachable, message, Some(hint)).into())
+        Err(Problem { kind, message, hint }) => {
+            let message = match silent {
+                Some(error) => format!("{} can not be rebooted: {error}; {message}", node.name),
+                None => message,
+            };
+            Err(Problem { kind, message, hint }.into())
         }
     }
+}
+
+/// Sends a magic packet to a device that is off.
+#[utoipa::path(post, path = "/v1/nodes/{node}/wake", params(("node" = String, Path, description = "name, mac or ip")),
+    responses((status = 204), (status = 404, body = Problem), (status = 500, body = Problem)))]
+pub(crate) async fn wake(
+    State(site): State<Arc<Site>>,
+    State(devices): State<Arc<Devices>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    let mac = site.state().registrar.find_node(&name)?;
+    devices.wake(mac).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Gives a device another name.
@@ -212,7 +252,11 @@ pub(crate) async fn configure(
     site.request(Input::Configure { device: mac.to_string(), changes: request.settings.clone() }).await?;
     let node = node_of(&site, mac)?;
     for (key, value) in &request.settings {
-        let value = if value.is_empty() { "its default" } else { value };
+        let value = match value.as_str() {
+            "" => "its default",
+            _ if switches::is_secret(key) => "another",
+            value => value,
+        };
         site.tell(format!("{key} of {} is {value} from now on", node.name));
     }
     Ok(Json(node))
@@ -305,6 +349,7 @@ fn node(state: &site::State, device: &Device) -> Node {
         ip: row.ip.to_string(),
         kind: match (&row.model, &row.board) {
             (Some(_), _) => NodeKind::Node,
+            (None, _) if switches::is_switch(row) => NodeKind::Switch,
             (None, Some(_)) => NodeKind::Unsupported,
             (None, None) => NodeKind::Unknown,
         },

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{images, logs, nodes};
+use super::{devices, images, logs, nodes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,10 @@ use super::{images, logs, nodes};
         nodes::forget,
         nodes::blink,
         nodes::configure,
+        nodes::wake,
+        devices::list,
+        devices::tree,
+        devices::rescan,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,

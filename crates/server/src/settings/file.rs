@@ -40,6 +40,7 @@ pub(super) struct Dhcp {
 #[serde(default)]
 pub(super) struct Hooks {
     pub(super) lease: Option<PathBuf>,
+    pub(super) power: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -79,6 +80,7 @@ pub(super) const KEYS: &[&str] = &[
     "dhcp.domain",
     "dhcp.relays",
     "hooks.lease",
+    "hooks.power",
     "logs.keep_days",
     "logs.keep_mib",
     "images.max_image_gib",
