@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{devices, images, logs, nodes};
+use super::{devices, images, logs, machines, nodes, power};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,12 +16,14 @@ use super::{devices, images, logs, nodes};
         nodes::trace,
         nodes::wait,
         nodes::boot,
-        nodes::reboot,
+        machines::create,
+        machines::console,
+        power::reboot,
         nodes::rename,
         nodes::forget,
         nodes::blink,
         nodes::configure,
-        nodes::wake,
+        power::wake,
         devices::list,
         devices::tree,
         devices::rescan,

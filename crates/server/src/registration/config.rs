@@ -105,22 +105,28 @@ impl Registrar {
     ) -> Result<(), Problem> {
         let mac = self.find_node(device)?;
         let Some(device) = self.devices.get_mut(&mac) else { return Ok(()) };
-        let mut row = device.row.clone();
-        // What the others may be depends on what the device is.
-        let (first, others): (Vec<_>, Vec<_>) = changes.iter().partition(|(key, _)| *key == switches::TYPE);
-        for (key, value) in first.into_iter().chain(others) {
-            let (key, value) = check(&row, key, value)?;
-            match value {
-                Some(value) => row.config.insert(key.to_owned(), value),
-                None => row.config.remove(key),
-            };
-        }
-        switches::check(&row)?;
-        device.row.config = row.config;
+        change(&mut device.row, changes)?;
         self.name_by_type(mac);
         actions.extend([Action::Save(mac), Action::Configured(mac)]);
         Ok(())
     }
+}
+
+/// Changes settings of a device: all of them, or none if one makes no sense.
+pub(super) fn change(row: &mut DeviceRow, changes: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let mut changed = row.clone();
+    // What the others may be depends on what the device is.
+    let (first, others): (Vec<_>, Vec<_>) = changes.iter().partition(|(key, _)| *key == switches::TYPE);
+    for (key, value) in first.into_iter().chain(others) {
+        let (key, value) = check(&changed, key, value)?;
+        match value {
+            Some(value) => changed.config.insert(key.to_owned(), value),
+            None => changed.config.remove(key),
+        };
+    }
+    switches::check(&changed)?;
+    row.config = changed.config;
+    Ok(())
 }
 
 /// The key, and the value that is kept; `None` for the default.
