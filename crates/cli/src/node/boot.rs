@@ -48,3 +48,8 @@ pub(super) fn reboot(client: &Client, node: &str, hard: bool) -> Result<(), Erro
         None => say(format_args!("{node} {way}")),
     }
 }
+
+pub(super) fn wake(client: &Client, node: &Node) -> Result<(), Error> {
+    client.send("POST", &target(&["v1", "nodes", &node.name, "wake"], &[]), Sent::Nothing)?;
+    say(format_args!("{} was sent a magic packet", node.name))
+}
