@@ -4,7 +4,7 @@
 //! and whether the port gives power at all; and if the port's link is still up without power, that was not its power.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::MacAddr;
 
@@ -27,6 +27,8 @@ const DELIVERING: i32 = 3;
 /// IF-MIB ifOperStatus; 1 is up.
 const LINK: &[u32] = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 8];
 const UP: i32 = 1;
+/// Time for a switch to say that a link is down: some look for themselves each 15 s only.
+const SLOW_LINK: Duration = Duration::from_secs(20);
 /// Ports of a stack of switches.
 const MAX_PORTS: usize = 4096;
 /// How often a port is switched on before it is left to the next round.
@@ -118,12 +120,9 @@ impl Devices {
         }
         let what = [ENABLED, &[port.0, port.1]].concat();
         let off = session.set(&what, OFF).await;
-        let link = match off {
-            Ok(()) => {
-                tokio::time::sleep(time).await;
-                number(session, LINK, &[index]).await.unwrap_or(None)
-            }
-            Err(_) => None,
+        let stays_up = off.is_ok() && {
+            tokio::time::sleep(time).await;
+            stays_up(session, index).await
         };
         // Even if it was not switched off as far as we know: the answer alone may have got lost.
         let on = power_on(session, &what).await;
@@ -141,7 +140,7 @@ impl Devices {
             let hint = "the community must be one that may write";
             Blocked::failed(format!("{} can not be switched off and on by {which}: {cause}", node.name), hint)
         })?;
-        if link == Some(UP) {
+        if stays_up {
             let message = format!("{which} stays up without power: {} has power from elsewhere", node.name);
             return Err(Blocked::NoWay(message));
         }
@@ -172,7 +171,19 @@ impl Devices {
     }
 }
 
-/// Switches a port on, and looks whether it is.
+/// Whether the link of a port without power is up all the same. A switch may be slow to say that it is not.
+async fn stays_up(session: &Session, index: u32) -> bool {
+    let begun = Instant::now();
+    while number(session, LINK, &[index]).await.unwrap_or(None) == Some(UP) {
+        if begun.elapsed() > SLOW_LINK {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    false
+}
+
+/// Switches a port on.
 async fn power_on(session: &Session, what: &[u32]) -> Result<(), SnmpError> {
     let mut attempt = 0;
     loop {

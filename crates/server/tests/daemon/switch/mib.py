@@ -3,7 +3,7 @@ POWER-ETHERNET-MIB: a port without power is one whose link is down.
 
 `machine FILE` is something else: a machine that says something each second, so that the switch learns of it, and writes the
 magic packet that it gets into the file."""
-import json, socket, subprocess, sys, time
+import json, os, socket, subprocess, sys, time
 
 BRIDGE, POWER = (1, 3, 6, 1, 2, 1, 17), (1, 3, 6, 1, 2, 1, 105)
 
@@ -30,31 +30,40 @@ def bridge():
 
 
 class Power:
+    """The ports are those of the bridge. What is on is read from the links: the agent starts this program anew after each
+    refusal."""
+
     def __init__(self, directory):
-        self.on = {port_number(name): (name, True) for name in ("sw1", "sw2")}
-        self.log = open(f"{directory}/power.log", "a", buffering=1)
-        # The second port does not come back at the first attempt.
-        self.stubborn = {port_number("sw2")}
+        self.directory = directory
+        self.ports = {port_number(name): name for name in ("sw1", "sw2")}
+
+    def is_on(self, name):
+        return int(open(f"/sys/class/net/{name}/flags").read(), 16) & 1 == 1
 
     def table(self):
         table = {}
-        for port, (_, on) in self.on.items():
+        for port, name in self.ports.items():
+            on = self.is_on(name)
             table[POWER + (1, 1, 1, 3, 1, port)] = ("integer", 1 if on else 2)
             table[POWER + (1, 1, 1, 6, 1, port)] = ("integer", 3 if on else 1)
         return table
 
+    def note(self, what):
+        with open(f"{self.directory}/power.log", "a") as log:
+            log.write(what + "\n")
+
     def set(self, oid, value):
-        port = oid[-1]
-        if oid[:-1] != POWER + (1, 1, 1, 3, 1) or port not in self.on:
+        name = self.ports.get(oid[-1])
+        if oid[:-1] != POWER + (1, 1, 1, 3, 1) or not name:
             return "not-writable"
-        name, on = self.on[port][0], value.split()[-1] == "1"
-        if on and port in self.stubborn:
-            self.stubborn.remove(port)
-            self.log.write(f"{name} refused\n")
+        on = value.split()[-1] == "1"
+        stubborn = f"{self.directory}/stubborn.{name}"
+        if on and os.path.exists(stubborn):
+            os.remove(stubborn)
+            self.note(f"{name} refused")
             return "inconsistent-value"
         run("ip", "link", "set", name, "up" if on else "down")
-        self.on[port] = (name, on)
-        self.log.write(f"{name} {'on' if on else 'off'}\n")
+        self.note(f"{name} {'on' if on else 'off'}")
         return "DONE"
 
 

@@ -24,6 +24,8 @@ if [ "$here" = machine ]; then
 fi
 
 mount -t tmpfs none /run
+# What stands there is of the network in which it was mounted.
+mount -t sysfs none /sys
 echo $$ >"$dir/switch.pid.new" && mv "$dir/switch.pid.new" "$dir/switch.pid"
 while ! ip link show far >/dev/null 2>&1; do sleep 0.05; done
 ip link set lo up && ip link add br0 type bridge && ip link set br0 address 02:00:00:00:09:01
@@ -35,10 +37,13 @@ machine() { # NAME PORT MAC IP lldp|mute
     ip link add "$2" type veth peer name eth0 netns "$(cat "$dir/$1.pid")"
     port "$2"
 }
-port far
+# In the order of their numbers.
 machine one sw1 52:54:00:00:ab:01 10.9.8.7 lldp
 machine two sw2 52:54:00:00:ab:02 10.9.8.8 mute
+port far
 
+# The second port refuses to come back once.
+touch "$dir/stubborn.sw2"
 cat >"$dir/snmpd.conf" <<END
 agentaddress udp:10.9.8.2:161
 rwcommunity private
@@ -47,7 +52,7 @@ agentXSocket $dir/agentx
 pass_persist .1.3.6.1.2.1.17 /usr/bin/python3 $dir/mib.py bridge $dir
 pass_persist .1.3.6.1.2.1.105 /usr/bin/python3 $dir/mib.py power $dir
 END
-behind snmpd -f -C -c "$dir/snmpd.conf" -Lf "$dir/snmpd.log"
+MIBS= behind snmpd -f -C -c "$dir/snmpd.conf" -Lf "$dir/snmpd.log"
 while [ ! -S "$dir/agentx" ]; do sleep 0.05; done
 lldp switch "configure system interface pattern far,sw1,sw2
 configure lldp portidsubtype ifname" -x -X "$dir/agentx"
