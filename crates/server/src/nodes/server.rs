@@ -267,6 +267,8 @@ async fn record(site: &Site, node: MacAddr, stream: &str, at_us: i64, line: Stri
             Ok(attachment) => site.attached(node, attachment),
             Err(error) => tracing::debug!(mac = %node, %error, line, "what a node hears of its switch is malformed"),
         }
+        // It is no log: what is true now is kept, not what was said.
+        return;
     }
     let row = LogRow { issuer: Issuer::Device(node), stream: stream.to_owned(), at_us, line };
     site.registry().log_in_turn(row).await;

@@ -17,7 +17,7 @@ def port_number(name):
 
 
 def bridge():
-    ports = {name: port_number(name) for name in ("far", "sw1", "sw2")}
+    ports = {name: port_number(name) for name in ("far", "sw1", "sw2", "sw3")}
     table = {BRIDGE + (1, 1, 0): ("octet", "02 00 00 00 09 01")}
     for name, number in ports.items():
         index = int(open(f"/sys/class/net/{name}/ifindex").read())
