@@ -314,6 +314,9 @@ fn node(site: &Site, state: &site::State, device: &Device) -> Node {
 }
 
 fn standing(node: &Node) -> String {
+    if let Some(trouble) = &node.trouble {
+        return format!("{}: its machine does not start: {trouble}", node.state.as_str());
+    }
     match &node.step {
         Some(step) => format!("{} ({step})", node.state.as_str()),
         None => node.state.as_str().to_owned(),

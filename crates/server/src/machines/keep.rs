@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use command_fds::{CommandFdExt, FdMapping};
 use net::MacAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -122,10 +123,10 @@ async fn start(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port], share
     let user = user_of(&host.user)?;
     directories(places, &host.runtime_dir, user).map_err(|(path, cause)| format!("{path}: {cause}"))?;
     disks(spec, places, user).map_err(|(path, cause)| format!("disk {path}: {cause}"))?;
-    {
+    let files = {
         let _turn = shared.network.lock().await;
-        network::set_up(ports, user.map(|(user, _)| user)).await?;
-    }
+        network::set_up(ports).await?
+    };
     let kvm = match host.accelerator {
         Accelerator::Kvm => true,
         Accelerator::Tcg => false,
@@ -138,23 +139,37 @@ async fn start(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port], share
             *shared.kvm.get_or_init(works).await
         }
     };
-    let words = qemu::command(mac, spec, places, ports, kvm);
+    let words = qemu::command(mac, spec, places, ports.len(), kvm);
     tracing::debug!(?words, "a machine is switched on");
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).current_dir("/").env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let log = std::fs::File::create(places.log()).map_err(|cause| format!("{}: {cause}", places.log().display()))?;
+    // It outlives the daemon: its own process group, so that a Ctrl-C at a terminal is none of its business.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
     if let Some((user, group)) = user {
         command.uid(user).gid(group);
     }
-    let output = tokio::time::timeout(START, command.output()).await;
-    let output = output.map_err(|_| format!("QEMU was not ready after {} s", START.as_secs()))?;
-    let output = output.map_err(|cause| format!("can not run {}: {cause}", super::QEMU))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().find(|line| !line.contains("warning:")).unwrap_or("nothing");
-        return Err(format!("QEMU ended with {}: {said}", output.status));
+    let mappings = files.into_iter().enumerate();
+    let mappings = mappings.map(|(number, parent_fd)| FdMapping { parent_fd, child_fd: qemu::fd_of(number) }).collect();
+    command.fd_mappings(mappings).map_err(|error| format!("can not hand its network interfaces to QEMU: {error}"))?;
+    let mut child = command.spawn().map_err(|cause| format!("can not run {}: {cause}", super::QEMU))?;
+    let begun = Instant::now();
+    loop {
+        if let Ok(control) = Control::connect(&places.control).await {
+            return Ok(control);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            let said = std::fs::read_to_string(places.log()).unwrap_or_default();
+            let said = said.lines().find(|line| !line.contains("warning:")).unwrap_or("nothing");
+            return Err(format!("QEMU ended with {status}, and said: {said}"));
+        }
+        if begun.elapsed() > START {
+            // What it may still become would be in the way of the next one.
+            let _ = child.kill().await;
+            return Err(format!("QEMU was not ready after {} s", START.as_secs()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Control::connect(&places.control).await.map_err(|cause| format!("QEMU does not answer: {cause}"))
 }
 
 /// Stands by while the machine runs.

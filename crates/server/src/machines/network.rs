@@ -1,8 +1,9 @@
 //! Ports of bridges for machines.
 //!
-//! A tap belongs to the user that QEMU runs as and stays when QEMU or the daemon ends, so QEMU needs no privilege to use it.
-//! Networks among virtual nodes are bridges without any other port.
+//! A tap is made by the daemon and handed to QEMU as an open file, so QEMU needs no privilege to use it, and it is gone when
+//! QEMU ends. Networks among virtual nodes are bridges without any other port.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -40,37 +41,32 @@ fn tap(mac: MacAddr, number: usize) -> String {
     format!("wt{:02x}{:02x}{:02x}{:02x}.{number}", bytes[2], bytes[3], bytes[4], bytes[5])
 }
 
-/// Makes what is missing.
-pub(super) async fn set_up(ports: &[Port], user: Option<u32>) -> Result<(), String> {
+/// Makes them: one file for each, in their order.
+pub(super) async fn set_up(ports: &[Port]) -> Result<Vec<OwnedFd>, String> {
     let exists = |name: &str| Path::new("/sys/class/net").join(name).exists();
     let mut commands = String::new();
+    let mut files = Vec::new();
     for Port { tap, bridge, private } in ports {
         if *private && !exists(bridge) {
             // Without forward_delay 0 a bridge is deaf for its first 15 s.
             commands += &format!("link add {bridge} type bridge forward_delay 0 stp_state 0\nlink set {bridge} up\n");
         }
-        if !exists(tap) {
-            let owner = user.map(|user| format!(" user {user}")).unwrap_or_default();
-            commands += &format!("tuntap add dev {tap} mode tap{owner}\n");
-        }
+        let opened = sys::tap::open(tap);
+        files.push(opened.map_err(|cause| format!("can not make the network interface {tap}: {cause}"))?);
         commands += &format!("link set {tap} master {bridge} up\n");
     }
-    ip(&commands).await
+    ip(&commands).await?;
+    Ok(files)
 }
 
-/// Removes the taps of a machine, and bridges of ours that nobody is on any more.
+/// Removes bridges of ours that nobody is on any more.
 pub(super) async fn tear_down(ports: &[Port]) {
-    let mut commands = String::new();
-    for port in ports {
-        commands += &format!("tuntap del dev {} mode tap\n", port.tap);
-    }
-    if let Err(error) = ip(&commands).await {
-        tracing::warn!(error, "can not remove the network interfaces of a machine");
-    }
     for port in ports.iter().filter(|port| port.private) {
         let members = std::fs::read_dir(Path::new("/sys/class/net").join(&port.bridge).join("brif"));
-        if members.is_ok_and(|mut members| members.next().is_none()) {
-            let _ = ip(&format!("link del {}\n", port.bridge)).await;
+        if members.is_ok_and(|mut members| members.next().is_none())
+            && let Err(error) = ip(&format!("link del {}\n", port.bridge)).await
+        {
+            tracing::warn!(error, bridge = port.bridge, "can not remove a network of virtual nodes");
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use net::MacAddr;
 
-use super::network::Port;
 use super::{QEMU, Spec, accelerator};
 
 /// Where things of one machine are.
@@ -32,16 +31,21 @@ impl Places {
         }
     }
 
+    /// What QEMU has to say.
+    pub(super) fn log(&self) -> std::path::PathBuf {
+        self.disks.join("qemu.log")
+    }
+
     pub(super) fn disk(&self, number: usize) -> std::path::PathBuf {
         self.disks.join(format!("disk{number}.raw"))
     }
 }
 
-/// Program and arguments. QEMU goes into the background once the machine is ready, and ends with its first reboot.
-pub(super) fn command(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port], kvm: bool) -> Vec<OsString> {
+/// Program and arguments. QEMU ends with the machine's first reboot.
+pub(super) fn command(mac: MacAddr, spec: &Spec, places: &Places, ports: usize, kvm: bool) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![QEMU.into()];
     let mut add = |text: &str| words.extend(text.split(' ').map(OsString::from));
-    add(&format!("-name {} -nodefaults -no-user-config -display none -daemonize", spec.name));
+    add(&format!("-name {} -nodefaults -no-user-config -display none", spec.name));
     // A reboot is another start, with the settings of then; and a machine that is switched off is switched on again.
     add("-action reboot=shutdown,shutdown=poweroff,panic=shutdown -rtc base=utc");
     // graphics=off makes SeaBIOS and the network boot ROM show their screen on the serial port. As most PCs do, try again
@@ -50,11 +54,12 @@ pub(super) fn command(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port]
     add(accelerator::options(kvm));
     add(&format!("-smp {} -m {}", spec.cores, spec.ram));
     add("-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng");
-    // What the guest breaks out into may start no program and gain no privilege.
+    // What the guest breaks out into may start no program and gain no privilege. (QEMU could not go into the background by
+    // itself then.)
     add("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add("-serial chardev:console");
-    for (number, port) in ports.iter().enumerate() {
-        add(&format!("-netdev tap,id=net{number},ifname={},script=no,downscript=no", port.tap));
+    for number in 0..ports {
+        add(&format!("-netdev tap,id=net{number},fd={}", fd_of(number)));
         // Only the platform's network has a server to boot from.
         let rom = if number == 0 { "" } else { ",romfile=" };
         add(&format!("-device virtio-net-pci,netdev=net{number},mac={}{rom}", mac_of(mac, number)));
@@ -71,6 +76,11 @@ pub(super) fn command(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port]
         add_path("-drive", "if=virtio,format=raw,discard=unmap,file=", &places.disk(number), "");
     }
     words
+}
+
+/// Number under which QEMU has the file of an interface: above its standard input, output and error.
+pub(super) fn fd_of(number: usize) -> i32 {
+    3 + i32::try_from(number).unwrap_or(i32::MAX - 3)
 }
 
 /// Hardware address of an interface: that of the node, and for others one that is made from it.
