@@ -29,7 +29,11 @@ fn print_all(devices: &[Device]) -> Result<(), Error> {
             device.model.clone().unwrap_or_else(none),
             device.first_seen.map_or_else(none, ago),
             device.last_seen.map_or_else(none, ago),
-            device.place.as_ref().map_or_else(none, place),
+            match &device.place {
+                Some(found) => place(found),
+                None if device.is_virtual => "the server itself".into(),
+                None => none(),
+            },
         ]
     };
     let titles = ["name", "type", "mac", "ip", "model", "first seen", "last seen", "reachable through"];

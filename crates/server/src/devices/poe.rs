@@ -45,12 +45,8 @@ impl Devices {
     /// Switches the power of the node's port off and on.
     pub(super) async fn cycle_port(&self, node: &DeviceRow) -> Result<Way, Blocked> {
         let switch = self.switch_of(node)?;
-        let telling = |cause: SnmpError| {
-            Blocked::failed(
-                format!("{} can not be switched off and on by {}: {cause}", node.name, switch.name),
-                "`walt device config` shows and sets how the switch is spoken with",
-            )
-        };
+        // Nothing has been cut yet.
+        let telling = |cause: SnmpError| Blocked::NoWay(format!("it hangs on {}: {cause}", switch.name));
         let (scan, _) = self.explore(&switch).await.map_err(telling)?;
         let index = self.port_of(node, &switch, &scan)?;
         let session = Access::of(&switch).open().await.map_err(telling)?;
@@ -120,11 +116,18 @@ impl Devices {
         }
         let what = [ENABLED, &[port.0, port.1]].concat();
         let off = session.set(&what, OFF).await;
+        if let Err(cause @ SnmpError::Failed { .. }) = off {
+            // It has said that it does not: nothing has changed.
+            self.end_off(switch.mac, port, true);
+            return Err(Blocked::NoWay(format!(
+                "{which} can not be switched off: {cause}; its community must be one that may write"
+            )));
+        }
         let stays_up = off.is_ok() && {
             tokio::time::sleep(time).await;
             stays_up(session, index).await
         };
-        // Even if it was not switched off as far as we know: the answer alone may have got lost.
+        // Even if it has not answered: the answer alone may have got lost.
         let on = power_on(session, &what).await;
         self.end_off(switch.mac, port, on.is_ok());
         if let Err(cause) = on {
@@ -136,10 +139,7 @@ impl Devices {
                 "the server goes on trying; else switch it on by the switch's own means",
             ));
         }
-        off.map_err(|cause| {
-            let hint = "the community must be one that may write";
-            Blocked::failed(format!("{} can not be switched off and on by {which}: {cause}", node.name), hint)
-        })?;
+        off.map_err(|cause| Blocked::NoWay(format!("{which} can not be switched off: {cause}")))?;
         if stays_up {
             let message = format!("{which} stays up without power: {} has power from elsewhere", node.name);
             return Err(Blocked::NoWay(message));

@@ -139,6 +139,11 @@ walt-server
         std::fs::read_to_string(&woken).is_ok_and(|found| found == magic)
     });
 
+    site.said("device config switch-000901 snmp.community=public");
+    let (before, text) = (site.power_log(), site.refused("node reboot --hard node-00ab01"));
+    assert!(text.contains("its community must be one that may write"), "{text}");
+    assert_eq!(site.power_log(), before);
+
     site.said("device config switch-000901 snmp.community=wrong");
     let text = site.refused("device rescan");
     assert!(text.contains("10.9.8.2:161 does not answer SNMP"), "{text}");

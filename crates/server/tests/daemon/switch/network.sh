@@ -52,6 +52,7 @@ touch "$dir/stubborn.sw2"
 cat >"$dir/snmpd.conf" <<END
 agentaddress udp:10.9.8.2:161
 rwcommunity private
+rocommunity public
 master agentx
 agentXSocket $dir/agentx
 pass_persist .1.3.6.1.2.1.17 /usr/bin/python3 $dir/mib.py bridge $dir
