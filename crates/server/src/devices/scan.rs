@@ -144,9 +144,8 @@ impl Scan {
             let port = by_name.or_else(|| bridge.get(&number).copied()).unwrap_or(number);
             indexes.insert(number, port);
             if let Some(id) = id {
-                if !self.ports.contains_key(&port) {
-                    self.ports.insert(port, if id.mac().is_some() { description } else { id.to_string() });
-                }
+                let said = || if id.mac().is_some() { description.clone() } else { id.to_string() };
+                self.ports.entry(port).or_insert_with(said);
                 self.ids.insert(port, id);
             }
         }
