@@ -4,11 +4,13 @@
 //! object a line ([`Progress`]); the last line is `done` or `failed`. Times are seconds since
 //! 1970-01-01 UTC, durations are milliseconds, unless a name says otherwise.
 
+mod device;
 mod image;
 mod log;
 mod node;
 mod web;
 
+pub use device::{Branch, Device, DeviceKind, Explored, Place, Told, Tree};
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
 pub use node::{

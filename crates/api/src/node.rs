@@ -66,6 +66,8 @@ pub struct Node {
 pub enum NodeKind {
     /// Said `walt.node.<model>` to DHCP.
     Node,
+    /// Was declared a switch.
+    Switch,
     /// Said `walt.node.unknown-<board>`: it runs our first stage, which knows no model for it.
     Unsupported,
     /// Did not.
@@ -212,17 +214,26 @@ pub enum RebootWay {
     Soft,
     /// The machine of a virtual node was reset.
     Reset,
+    /// The port of its switch gave it no power for some seconds.
+    Port,
+    /// The administrator's program switched it off and on.
+    Hook,
+    /// A magic packet was sent to one that is off.
+    Wake,
 }
 
 /// Answer to a request for a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rebooted {
-    /// Name of the node, which has accepted the request.
+    /// Name of the node.
     pub node: String,
     /// How it was done.
     #[serde(default)]
     pub way: RebootWay,
+    /// By what its power was cut, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Why it was not done by asking its OS, if that was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_failure: Option<String>,

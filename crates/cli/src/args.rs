@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use api::ImageFormat;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::device::DeviceCommand;
 use crate::node::args::{AcquireArgs, CpArgs, ExposeArgs, PingArgs, ReleaseArgs, RunArgs, SaveArgs, ShellArgs};
 
 /// Shows and commands the nodes and images of a WalT platform.
@@ -34,6 +35,9 @@ pub(crate) enum Command {
     /// Nodes
     #[command(subcommand)]
     Node(NodeCommand),
+    /// All devices of the network: switches and unknown ones, too, and how they hang together
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -254,6 +258,16 @@ Examples:
         #[arg(long)]
         force: bool,
     },
+    /// Switch nodes on that are off
+    #[command(after_help = "\
+A magic packet (Wake-on-LAN) is sent to each; only machines whose firmware is set to heed it do.
+
+Examples:
+  walt node wake node-0a1b2c && walt node wait node-0a1b2c")]
+    Wake {
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
+    },
     /// Have nodes show which ones they are
     #[command(after_help = "\
 The image's own program does it, /bin/blink; most boards blink with a light.
@@ -455,7 +469,7 @@ Examples:
 }
 
 /// `key=value`.
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".into()),

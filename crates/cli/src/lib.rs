@@ -1,6 +1,7 @@
 //! The commands of a WalT platform's users, as a library: `main` calls [`run`] and nothing else.
 
 mod args;
+mod device;
 pub mod dhcp_event;
 mod http;
 mod image;
@@ -29,6 +30,7 @@ pub fn run() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Device(command) => device::run(&client, command),
         Command::Image(command) => image::run(&client, command),
         Command::Log(command) => log::run(&client, command),
         Command::Media(command) => media::run(command),

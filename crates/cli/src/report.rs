@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error};
 use api::{Problem, Status};
@@ -119,6 +120,17 @@ pub(crate) fn duration(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+/// `5 min ago`.
+pub(crate) fn ago(at: i64) -> String {
+    format!("{} ago", duration(u64::try_from(now() - at).unwrap_or(0)))
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// `4.2 MB`: powers of ten, as disks are sold and as registries count.

@@ -22,6 +22,7 @@ mod notify_bootup;
 mod options;
 mod power;
 mod settings;
+mod switch;
 mod timeout;
 mod watchdog;
 

@@ -1,7 +1,7 @@
 //! The network service of a node: what the server asks of it.
 //!
 //! It lives in RAM and answers when the NFS server is gone; what it runs of the image, it runs in a
-//! child that enters the image's root.
+//! child that enters the image's root. Beside that it tells the server which switch the node hangs on ([`switch`]).
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -20,6 +20,7 @@ use crate::console::{Level, say};
 use crate::failure::{Doing as _, Failure};
 use crate::options::Options;
 use crate::power;
+use crate::switch;
 
 const NAME: &str = "walt-net-service";
 
@@ -80,6 +81,7 @@ fn serve(arguments: Vec<OsString>) -> Result<std::convert::Infallible, Failure> 
         let _ = rustix::process::setsid();
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).doing(|| "lock the service into memory".into())?;
     }
+    switch::start(service.server);
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).doing(|| format!("listen on TCP port {port}"))?;
     loop {
         match listener.accept() {

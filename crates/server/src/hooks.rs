@@ -4,14 +4,18 @@
 //! and the same in the environment: `WALT_EVENT` (`lease`), `WALT_VCI`, `WALT_UCI`, `WALT_IP`,
 //! `WALT_MAC`, `WALT_HOST_NAME`. It reads nothing and its output goes to the daemon's log. It never
 //! delays DHCP or a boot: a bounded number wait, a bounded number run, each for a bounded time.
+//!
+//! The power hook is run when a node is to be switched off and on, with the arguments `cycle NAME MAC IP`; its exit status
+//! tells whether it was done.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use net::LeaseEvent;
+use net::{LeaseEvent, MacAddr};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -28,6 +32,7 @@ const MAX_OUTPUT: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct Hooks {
     lease: Option<PathBuf>,
+    power: Option<PathBuf>,
     running: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
 }
@@ -35,7 +40,37 @@ pub struct Hooks {
 impl Hooks {
     /// With `lease` as the lease hook, if there is one.
     pub fn new(lease: Option<PathBuf>) -> Self {
-        Self { lease, running: Arc::new(Semaphore::new(AT_ONCE)), waiting: Arc::default() }
+        Self { lease, power: None, running: Arc::new(Semaphore::new(AT_ONCE)), waiting: Arc::default() }
+    }
+
+    /// With `power` as the power hook, too, if there is one.
+    pub fn with_power(self, power: Option<PathBuf>) -> Self {
+        Self { power, ..self }
+    }
+
+    /// Runs the power hook for a node, and waits for its end. `None` if there is none.
+    pub async fn power(
+        &self,
+        action: &str,
+        name: &str,
+        mac: MacAddr,
+        ip: Ipv4Addr,
+    ) -> Option<Result<PathBuf, PowerHookError>> {
+        let program = self.power.clone()?;
+        let _turn = self.running.acquire().await;
+        let mut command = Command::new(&program);
+        command.args([action, name, &mac.to_string(), &ip.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        Some(match tokio::time::timeout(TIME_LIMIT, command.output()).await {
+            Err(_) => Err(PowerHookError::TooSlow { program }),
+            Ok(Err(cause)) => Err(PowerHookError::Run { program, cause }),
+            Ok(Ok(output)) if output.status.success() => Ok(program),
+            Ok(Ok(output)) => Err(PowerHookError::Failed {
+                program,
+                status: output.status,
+                said: said(&[output.stdout, output.stderr].concat()),
+            }),
+        })
     }
 
     /// Has the lease hook run for `event`, some time. Returns at once.
@@ -55,6 +90,41 @@ impl Hooks {
             }
         });
     }
+}
+
+/// Why the power hook did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum PowerHookError {
+    /// It could not be started.
+    #[error("can not run {}: {cause}", program.display())]
+    Run {
+        /// The hook.
+        program: PathBuf,
+        /// Reason.
+        cause: std::io::Error,
+    },
+    /// It was killed.
+    #[error("{} was killed: it ran for more than {} s", program.display(), TIME_LIMIT.as_secs())]
+    TooSlow {
+        /// The hook.
+        program: PathBuf,
+    },
+    /// It said so.
+    #[error("{} failed ({status}){said}", program.display())]
+    Failed {
+        /// The hook.
+        program: PathBuf,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// `: ` and its output in one line, if there was any.
+        said: String,
+    },
+}
+
+fn said(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&output[..output.len().min(MAX_OUTPUT)]).into_owned();
+    let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
 }
 
 async fn run(program: &PathBuf, event: &LeaseEvent, limit: Duration) {
@@ -90,8 +160,6 @@ async fn run(program: &PathBuf, event: &LeaseEvent, limit: Duration) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Instant;
-
-    use net::MacAddr;
 
     use super::*;
 
@@ -129,6 +197,20 @@ mod tests {
         run(&hook(&dir, "exec sleep 60"), &event(), Duration::from_millis(100)).await;
         assert!(begun.elapsed() < Duration::from_secs(10));
         run(&dir.path().join("missing"), &event(), TIME_LIMIT).await;
+    }
+
+    #[tokio::test]
+    async fn the_power_hook_tells_whether_it_was_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "[ \"$*\" = 'cycle node-1 02:00:00:00:00:01 10.0.0.1' ] || { echo no such outlet; exit 3; }";
+        let hooks = Hooks::new(None).with_power(Some(hook(&dir, script)));
+        let (mac, ip) = (MacAddr([2, 0, 0, 0, 0, 1]), [10, 0, 0, 1].into());
+        hooks.power("cycle", "node-1", mac, ip).await.unwrap().unwrap();
+        let error = hooks.power("cycle", "node-2", mac, ip).await.unwrap().unwrap_err().to_string();
+        assert!(error.ends_with("failed (exit status: 3): no such outlet"), "{error}");
+        let error = Hooks::new(None).with_power(Some(dir.path().join("missing")));
+        assert!(error.power("cycle", "node-1", mac, ip).await.unwrap().is_err());
+        assert!(Hooks::new(None).power("cycle", "node-1", mac, ip).await.is_none());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 pub mod control;
 mod counters;
 mod daemon;
+pub mod devices;
 pub mod hooks;
 pub mod journal;
 pub mod links;

@@ -9,8 +9,8 @@ pub fn is_model(text: &str) -> bool {
 }
 
 /// Words that mean something else where a device is named.
-const NOT_A_NAME: [&str; 7] =
-    ["server", "walt-server", "default", "my-nodes", "free-nodes", "all-nodes", "all-devices"];
+const NOT_A_NAME: [&str; 8] =
+    ["server", "walt-server", "default", "my-nodes", "free-nodes", "all-nodes", "all-switches", "all-devices"];
 
 /// True for what may be the name of a device: a host name in lower case (RFC 1123 §2.1), up to 63 letters, digits and
 /// dashes, that begins with a letter, does not end with a dash, and is not a word with another meaning.

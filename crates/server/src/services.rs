@@ -12,13 +12,15 @@ use net::bootfile::{BootFiles, Firmware, Loaders};
 use net::http::HttpConfig;
 use net::nfs::{HandleKey, NfsConfig, NfsServer};
 use net::tftp::{self, TftpConfig};
-use net::{Event, Events, Exports, dhcp, dns, http, nfs, ra, sntp};
+use net::{Event, Events, Exports, MacAddr, dhcp, dns, http, nfs, ra, sntp};
 use sys::Interface;
 use tokio::sync::mpsc;
 use wire::node::{NETCONSOLE_PORT, SERVER_PORT};
 
 use crate::control::{self, About, Control};
 use crate::counters::CounterTable;
+use crate::devices::{self, Devices, Here, Lldp, Off};
+use crate::hooks::Hooks;
 use crate::names_service;
 use crate::nat::{Nat, Rules};
 use crate::nodes::{Netconsole, NodeServer};
@@ -55,6 +57,17 @@ impl NodeInterface {
             )
         })?;
         Ok(Self { interface, address, prefix })
+    }
+
+    /// The server, as a device on it.
+    fn here(&self) -> Here {
+        Here {
+            interface: self.interface.name.clone(),
+            index: self.interface.index,
+            mac: MacAddr(self.interface.mac),
+            ip: self.address,
+            prefix: self.prefix,
+        }
     }
 
     /// Settings of DHCP on it, unless another server does that.
@@ -97,6 +110,10 @@ pub(crate) struct Services {
     web: WebSockets,
     inbox: mpsc::Receiver<Event>,
     counters: CounterTable,
+    lldp: Option<Lldp>,
+    here: Here,
+    hooks: Hooks,
+    off: Off,
     about: (String, String),
 }
 
@@ -162,6 +179,17 @@ impl Services {
             web,
             inbox,
             counters: CounterTable::default(),
+            lldp: match Lldp::open() {
+                Ok(lldp) => Some(lldp),
+                // Which switch the server hangs on remains unknown: no node is the worse for it.
+                Err(error) => {
+                    tracing::warn!(%error, "what switches say by LLDP is not heard");
+                    None
+                }
+            },
+            here: nodes.here(),
+            hooks: Hooks::new(None).with_power(settings.hooks.power.clone()),
+            off: devices::restore(loaded),
             about: (settings.interface.clone(), ip.to_string()),
         };
         services.list_counters();
@@ -197,10 +225,16 @@ impl Services {
             Ok::<_, Infallible>(())
         });
 
+        let devices = Devices::new(site.clone(), self.here, self.hooks, self.off);
+        parts.add("the exploration of switches", devices.clone().run());
+        if let Some(lldp) = self.lldp {
+            parts.add("LLDP", lldp.run(devices.clone()));
+        }
+
         let (interface, address) = self.about;
         let counters = self.counters;
         let about = About { since: Instant::now(), interface, address, counters: Box::new(move || counters.read()) };
-        let control = Control { site: site.clone(), about: Arc::new(about) };
+        let control = Control { site: site.clone(), devices, about: Arc::new(about) };
         let nodes = self.web.start(&control, &mut parts);
         let http = match nodes {
             Some(door) => self.http.with_handler(Arc::new(door)),

@@ -90,6 +90,24 @@ impl Interface {
     }
 }
 
+impl Interface {
+    /// All Ethernet-like interfaces of the caller's network namespace, without their IPv4 addresses.
+    ///
+    /// # Errors
+    /// The kernel gave no list.
+    pub fn all() -> Result<Vec<Self>, InterfaceError> {
+        let records = records().map_err(InterfaceError::List)?;
+        let ethernet = records.into_iter().filter_map(|record| match record.address {
+            // The loopback has an address of zeros.
+            Address::Link { index, mac: Some(mac) } if mac != [0; 6] => {
+                Some(Self { name: record.name, index, mac, addresses: Vec::new(), up: record.up })
+            }
+            _ => None,
+        });
+        Ok(ethernet.collect())
+    }
+}
+
 struct Record {
     name: String,
     up: bool,

@@ -4,6 +4,7 @@
 //! allocated by a length that has not been checked against the bytes that are really there.
 #![forbid(unsafe_code)]
 
+pub mod lldp;
 pub mod mount;
 pub mod nfs3;
 pub mod node;

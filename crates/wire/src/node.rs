@@ -5,15 +5,18 @@
 //! * The daemon listens on [`SERVER_PORT`]; an agent connects and opens a [`Session`]: either the
 //!   notification that the node is up, which lasts as long as the node, or a stream of log lines.
 //! * A boot sends its steps on the log stream [`BOOT_STREAM`], one [`BootStep`] a line.
+//! * What switches tell a node of themselves (LLDP) goes to the log stream [`LLDP_STREAM`], one [`Attachment`] a line.
 //!
 //! All of it is lines that end with `\n`; a line is at most [`MAX_LINE`] bytes, so that a reader can
 //! bound its buffer.
 
+mod attachment;
 mod boot_step;
 mod capability;
 mod request;
 mod session;
 
+pub use attachment::{Attachment, AttachmentError};
 pub use boot_step::{BootStep, BootStepError};
 pub use capability::{CAPABILITY_LIST, CapabilityError, FileCapability};
 pub use request::{Answer, AnswerError, Request, RequestError};
@@ -33,6 +36,9 @@ pub const MAX_LINE: usize = 64 * 1024;
 
 /// Log stream that carries the steps of a boot, one [`BootStep`] a line.
 pub const BOOT_STREAM: &str = "walt-boot";
+
+/// Log stream that says which switch a node hangs on, one [`Attachment`] a line.
+pub const LLDP_STREAM: &str = "walt-lldp";
 
 /// First line of a bootup notification.
 pub const NOTIFY_BOOTUP_STATUS: &str = "REQ_NOTIFY_BOOTUP_STATUS";

@@ -35,13 +35,21 @@ pub(super) fn wait(client: &Client, set: &str, timeout: Option<u64>) -> Result<(
 pub(super) fn reboot(client: &Client, node: &str, hard: bool) -> Result<(), Error> {
     let query = if hard { &[("hard", "true")][..] } else { &[] };
     let answer = client.send("POST", &target(&["v1", "nodes", node, "reboot"], query), Sent::Nothing)?;
-    let Rebooted { node, way, soft_failure } = answer.json()?;
+    let Rebooted { node, way, detail, soft_failure } = answer.json()?;
     let way = match way {
         RebootWay::Soft => "reboots",
         RebootWay::Reset => "is reset",
+        RebootWay::Port | RebootWay::Hook => "was switched off and on",
+        RebootWay::Wake => "is woken",
     };
+    let way = detail.map_or_else(|| way.to_owned(), |detail| format!("{way}: {detail}"));
     match soft_failure {
-        Some(cause) => say(format_args!("{node} {way}: its OS does not answer ({cause})")),
+        Some(cause) => say(format_args!("{node} {way} (its OS does not answer: {cause})")),
         None => say(format_args!("{node} {way}")),
     }
+}
+
+pub(super) fn wake(client: &Client, node: &Node) -> Result<(), Error> {
+    client.send("POST", &target(&["v1", "nodes", &node.name, "wake"], &[]), Sent::Nothing)?;
+    say(format_args!("{} was sent a magic packet", node.name))
 }

@@ -49,17 +49,10 @@ pub(crate) fn run(client: &Client, command: NodeCommand) -> Result<ExitCode, Err
         NodeCommand::Console { node, force } => {
             each(&owned(client, &node, force)?, |node| console::attach(client, node))
         }
-        NodeCommand::Config { nodes, settings, json, .. } if settings.is_empty() => config::show(client, &nodes, json),
-        NodeCommand::Config { nodes, settings, force, .. } => {
-            let settings = settings.into_iter().collect();
-            each(&owned(client, &nodes, force)?, |node| config::change(client, node, &settings))
-        }
-        NodeCommand::Rename { node, name, force } => {
-            each(&owned(client, &node, force)?, |node| names::rename(client, node, &name))
-        }
-        NodeCommand::Forget { node, force } => {
-            each(&owned(client, &node, force)?, |node| names::forget(client, node, force))
-        }
+        NodeCommand::Config { nodes, settings, force, json } => self::config(client, &nodes, settings, force, json),
+        NodeCommand::Rename { node, name, force } => rename(client, &node, &name, force),
+        NodeCommand::Forget { node, force } => forget(client, &node, force),
+        NodeCommand::Wake { nodes } => each(&members(client, &nodes)?, |node| boot::wake(client, node)),
         NodeCommand::Blink { nodes, seconds } => blink::blink(client, &nodes, Duration::from_secs(seconds)),
         NodeCommand::Run(args) => return run::run(client, &args),
         NodeCommand::Shell(args) => return run::shell(client, &args),
@@ -80,4 +73,29 @@ pub(crate) fn run(client: &Client, command: NodeCommand) -> Result<ExitCode, Err
         }
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the settings of devices, nodes or not, or changes them.
+pub(crate) fn config(
+    client: &Client,
+    set: &str,
+    settings: Vec<(String, String)>,
+    force: bool,
+    json: bool,
+) -> Result<(), Error> {
+    if settings.is_empty() {
+        return config::show(client, set, json);
+    }
+    let settings = settings.into_iter().collect();
+    each(&owned(client, set, force)?, |device| config::change(client, device, &settings))
+}
+
+/// Gives a device another name.
+pub(crate) fn rename(client: &Client, device: &str, name: &str, force: bool) -> Result<(), Error> {
+    each(&owned(client, device, force)?, |device| names::rename(client, device, name))
+}
+
+/// Forgets devices.
+pub(crate) fn forget(client: &Client, set: &str, force: bool) -> Result<(), Error> {
+    each(&owned(client, set, force)?, |device| names::forget(client, device, force))
 }

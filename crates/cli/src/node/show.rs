@@ -1,7 +1,5 @@
 //! `walt node show`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Error;
 use api::{Node, NodeKind, NodeState, Registration, User};
 
@@ -58,7 +56,7 @@ enum Group {
 
 fn group(node: &Node, me: &User) -> Group {
     match (&node.kind, &node.owner) {
-        (NodeKind::Unsupported | NodeKind::Unknown, _) => Group::NoNode,
+        (NodeKind::Switch | NodeKind::Unsupported | NodeKind::Unknown, _) => Group::NoNode,
         (NodeKind::Node, Some(owner)) if *owner == me.name => Group::Mine,
         (NodeKind::Node, _) if node.free => Group::Free,
         (NodeKind::Node, _) => Group::Others,
@@ -93,8 +91,8 @@ pub(super) fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Er
         ("registration", registration(&node)),
         ("served", node.image_id.clone().unwrap_or_else(none)),
         ("mounted", if node.mounted.is_empty() { none() } else { node.mounted.join(" ") }),
-        ("first seen", ago(node.first_seen)),
-        ("last seen", ago(node.last_seen)),
+        ("first seen", report::ago(node.first_seen)),
+        ("last seen", report::ago(node.last_seen)),
     ] {
         say(format_args!("{title:<13} {text}"))?;
     }
@@ -136,7 +134,7 @@ fn registration(node: &Node) -> String {
         },
         Registration::Failed { step, cause, retry_at, attempts } => {
             let again = match retry_at {
-                Some(at) => format!("; tried {attempts} times, again in {} s", (at - now()).max(0)),
+                Some(at) => format!("; tried {attempts} times, again in {} s", (at - report::now()).max(0)),
                 None => String::new(),
             };
             format!("{step} failed: {cause}{again}")
@@ -149,15 +147,6 @@ pub(crate) fn familiar(name: &str) -> String {
     let short = name.strip_prefix("docker.io/").unwrap_or(name);
     let short = short.strip_prefix("library/").unwrap_or(short);
     short.strip_suffix(":latest").unwrap_or(short).to_owned()
-}
-
-fn ago(at: i64) -> String {
-    format!("{} ago", report::duration(u64::try_from(now() - at).unwrap_or(0)))
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A state, in its colour.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod caller;
+mod devices;
 mod follow;
 mod images;
 mod logs;
@@ -30,6 +31,7 @@ pub use caller::Caller;
 pub use openapi::document;
 pub use socket::{SocketError, bind};
 
+use crate::devices::Devices;
 use crate::site::Site;
 
 /// Largest body of a request that is JSON, in bytes.
@@ -40,6 +42,8 @@ const MAX_JSON: usize = 64 * 1024;
 pub struct Control {
     /// Nodes and images.
     pub site: Arc<Site>,
+    /// Switches, and power.
+    pub devices: Arc<Devices>,
     /// What `status` tells of the daemon itself.
     pub about: Arc<About>,
 }
@@ -68,6 +72,12 @@ impl FromRef<Control> for Arc<Site> {
     }
 }
 
+impl FromRef<Control> for Arc<Devices> {
+    fn from_ref(control: &Control) -> Self {
+        control.devices.clone()
+    }
+}
+
 /// All routes.
 pub fn router(control: Control) -> Router {
     Router::new()
@@ -78,6 +88,10 @@ pub fn router(control: Control) -> Router {
         .route("/v1/nodes/{node}/rename", post(nodes::rename))
         .route("/v1/nodes/{node}/blink", post(nodes::blink))
         .route("/v1/nodes/{node}/config", post(nodes::configure))
+        .route("/v1/nodes/{node}/wake", post(power::wake))
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/tree", get(devices::tree))
+        .route("/v1/devices/rescan", post(devices::rescan))
         .route("/v1/user", get(user))
         .route("/v1/nodes/{node}/trace", get(nodes::trace))
         .route("/v1/nodes/{node}/wait", get(nodes::wait))

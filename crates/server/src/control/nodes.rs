@@ -19,7 +19,7 @@ use super::answer::{Refused, problem};
 use super::caller::Caller;
 use super::follow::{Standing, follow};
 use crate::nodes::ask;
-use crate::registration::{Device, Input, Owner, config};
+use crate::registration::{Device, Input, Owner, config, switches};
 use crate::site::{self, Site, now_ms};
 use crate::timeline::Seen;
 
@@ -191,7 +191,11 @@ pub(crate) async fn configure(
     site.request(Input::Configure { device: mac.to_string(), changes: request.settings.clone() }).await?;
     let node = node_of(&site, mac)?;
     for (key, value) in &request.settings {
-        let value = if value.is_empty() { "its default" } else { value };
+        let value = match value.as_str() {
+            "" => "its default",
+            _ if switches::is_secret(key) => "another",
+            value => value,
+        };
         site.tell(format!("{key} of {} is {value} from now on", node.name));
     }
     Ok(Json(node))
@@ -289,6 +293,7 @@ fn node(site: &Site, state: &site::State, device: &Device) -> Node {
         ip: if row.ip.is_unspecified() { String::new() } else { row.ip.to_string() },
         kind: match (&row.model, &row.board) {
             (Some(_), _) => NodeKind::Node,
+            (None, _) if switches::is_switch(row) => NodeKind::Switch,
             (None, Some(_)) => NodeKind::Unsupported,
             (None, None) => NodeKind::Unknown,
         },

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{images, logs, machines, nodes, ownership, power, save, ssh};
+use super::{devices, images, logs, machines, nodes, ownership, power, save, ssh};
 use crate::web;
 
 #[derive(OpenApi)]
@@ -29,6 +29,10 @@ use crate::web;
         ssh::host,
         ssh::agent,
         save::save,
+        power::wake,
+        devices::list,
+        devices::tree,
+        devices::rescan,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,

@@ -12,7 +12,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use wire::node::{BOOT_STREAM, BootStep, Confirmed, KEEP_ALIVE_SECONDS, MAX_LINE, Session, SessionEvent};
+use wire::node::{
+    Attachment, BOOT_STREAM, BootStep, Confirmed, KEEP_ALIVE_SECONDS, LLDP_STREAM, MAX_LINE, Session, SessionEvent,
+};
 
 use super::now_us;
 use crate::registry::{Issuer, LogRow, Registry};
@@ -259,6 +261,14 @@ async fn record(site: &Site, node: MacAddr, stream: &str, at_us: i64, line: Stri
             Ok(step) => site.see(node, &Seen::Agent(step)),
             Err(error) => tracing::debug!(mac = %node, %error, line, "a boot step is malformed"),
         }
+    }
+    if stream == LLDP_STREAM {
+        match Attachment::parse(&line) {
+            Ok(attachment) => site.attached(node, attachment),
+            Err(error) => tracing::debug!(mac = %node, %error, line, "what a node hears of its switch is malformed"),
+        }
+        // It is no log: what is true now is kept, not what was said.
+        return;
     }
     let row = LogRow { issuer: Issuer::Device(node), stream: stream.to_owned(), at_us, line };
     site.registry().log_in_turn(row).await;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use api::{Problem, ProblemKind};
 
-use super::{Action, Registrar};
+use super::{Action, Registrar, switches};
 use crate::names;
 use crate::registry::DeviceRow;
 
@@ -32,6 +32,10 @@ pub enum Of {
     Node,
     /// Nodes that the daemon itself runs.
     VirtualNode,
+    /// Devices that are no nodes.
+    Other,
+    /// Devices that were declared switches.
+    Switch,
 }
 
 /// All of them.
@@ -42,6 +46,13 @@ pub const KEYS: &[Key] = &[
     Key { name: "ram", default: "1G", of: Of::VirtualNode, check: ram },
     Key { name: "disks", default: "none", of: Of::VirtualNode, check: disks },
     Key { name: "networks", default: "walt-net", of: Of::VirtualNode, check: networks },
+    Key { name: switches::TYPE, default: switches::UNKNOWN, of: Of::Other, check: switches::kind },
+    Key { name: "snmp.version", default: "2", of: Of::Switch, check: switches::version },
+    Key { name: switches::COMMUNITY, default: switches::NO_COMMUNITY, of: Of::Switch, check: switches::community },
+    Key { name: "snmp.port", default: "161", of: Of::Switch, check: switches::port },
+    Key { name: switches::EXPLORE, default: "false", of: Of::Switch, check: boolean },
+    Key { name: switches::POE, default: "false", of: Of::Switch, check: boolean },
+    Key { name: "poe.delay", default: "5", of: Of::Switch, check: switches::delay },
 ];
 
 impl Of {
@@ -51,6 +62,18 @@ impl Of {
             Self::Device => true,
             Self::Node => row.model.is_some(),
             Self::VirtualNode => row.is_virtual,
+            Self::Other => row.model.is_none(),
+            Self::Switch => switches::is_switch(row),
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Device => "devices",
+            Self::Node => "nodes",
+            Self::VirtualNode => "virtual nodes",
+            Self::Other => "devices that are no nodes",
+            Self::Switch => "switches",
         }
     }
 }
@@ -86,6 +109,7 @@ impl Registrar {
         if matches!(device.problem, Some(("nat", _))) && !is_behind_nat(&device.row) {
             device.problem = None;
         }
+        self.name_by_type(mac);
         actions.extend([Action::Save(mac), Action::Configured(mac)]);
         Ok(())
     }
@@ -115,13 +139,18 @@ impl Registrar {
 
 /// Changes settings of a device: all of them, or none if one makes no sense.
 pub(super) fn change(row: &mut DeviceRow, changes: &BTreeMap<String, String>) -> Result<(), Problem> {
-    let checked: Vec<_> = changes.iter().map(|(key, value)| check(row, key, value)).collect::<Result<_, _>>()?;
-    for (key, value) in checked {
+    let mut changed = row.clone();
+    // What the others may be depends on what the device is.
+    let (first, others): (Vec<_>, Vec<_>) = changes.iter().partition(|(key, _)| *key == switches::TYPE);
+    for (key, value) in first.into_iter().chain(others) {
+        let (key, value) = check(&changed, key, value)?;
         match value {
-            Some(value) => row.config.insert(key.to_owned(), value),
-            None => row.config.remove(key),
+            Some(value) => changed.config.insert(key.to_owned(), value),
+            None => changed.config.remove(key),
         };
     }
+    switches::check(&changed)?;
+    row.config = changed.config;
     Ok(())
 }
 
@@ -137,9 +166,11 @@ fn check(row: &DeviceRow, name: &str, value: &str) -> Result<(&'static str, Opti
         return Err(wrong(format!("there is no setting {name:?}"), Some(hint)));
     };
     if !key.of.includes(row) {
-        let what = if key.of == Of::VirtualNode { "virtual nodes" } else { "nodes" };
-        let hint = format!("{} has {}", row.name, fitting().collect::<Vec<_>>().join(", "));
-        return Err(wrong(format!("{name} is a setting of {what}, and {} is none", row.name), Some(hint)));
+        let mut hint = format!("{} has {}", row.name, fitting().collect::<Vec<_>>().join(", "));
+        if key.of == Of::Switch && row.model.is_none() {
+            hint = "say type=switch, too, if it is one".into();
+        }
+        return Err(wrong(format!("{name} is a setting of {}, and {} is none", key.of.plural(), row.name), Some(hint)));
     }
     if value.is_empty() {
         return Ok((key.name, None));
@@ -279,9 +310,39 @@ mod tests {
         assert!(check(&device, "netsetup", "NAT").is_ok() && check(&device, "mount.persist", "false").is_err());
         assert!(check(&node, "mount.persist", "false").is_ok() && check(&node, "ram", "1G").is_err());
         assert!(check(&machine, "ram", "1G").is_ok());
-        assert_eq!(effective(&device).len(), 1);
-        assert_eq!(effective(&machine).len(), KEYS.len());
+        assert_eq!(effective(&device).into_keys().collect::<Vec<_>>(), ["netsetup", "type"]);
+        let of_nodes = KEYS.iter().filter(|key| !matches!(key.of, Of::Other | Of::Switch));
+        assert_eq!(effective(&machine).len(), of_nodes.count());
         assert_eq!(effective(&machine)["ram"], "1G");
+    }
+
+    #[test]
+    fn what_a_switch_has_comes_with_its_being_one() {
+        let mut registrar = Registrar::new(&crate::registry::Loaded::default(), |_| String::new());
+        let mac = MacAddr([2, 0, 0, 0x18, 0xd5, 0x5d]);
+        let device = DeviceRow { mac, name: "unknown-18d55d".into(), ..row(None, false) };
+        registrar.devices.insert(mac, super::super::Device { row: device, problem: None });
+        let mut set = |changes: &[(&str, &str)]| {
+            let changes = changes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            registrar.configure(&mac.to_string(), &changes, &mut Vec::new())?;
+            let row = &registrar.device(mac).unwrap().row;
+            Ok::<_, Problem>((row.name.clone(), effective(row)))
+        };
+        for changes in [
+            &[("snmp.version", "2")][..],
+            &[("type", "switch"), ("lldp.explore", "true")],
+            &[("type", "switch"), ("snmp.community", "private"), ("poe.reboots", "true")],
+            &[("type", "router")],
+            &[("type", "switch"), ("snmp.version", "3")],
+        ] {
+            set(changes).unwrap_err();
+        }
+        let all = [("lldp.explore", "yes"), ("poe.reboots", "true"), ("snmp.community", "private"), ("type", "switch")];
+        let (name, config) = set(&all).unwrap();
+        assert_eq!((name.as_str(), config["snmp.version"].as_str()), ("switch-18d55d", "2"));
+        set(&[("lldp.explore", "false")]).unwrap_err();
+        let (name, config) = set(&[("type", "unknown")]).unwrap();
+        assert_eq!((name.as_str(), config.len()), ("unknown-18d55d", 2));
     }
 
     #[test]

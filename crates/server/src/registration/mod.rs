@@ -12,6 +12,7 @@ mod image;
 mod lookup;
 mod sets;
 mod status;
+pub mod switches;
 #[cfg(test)]
 mod tests;
 mod variant;
@@ -418,7 +419,7 @@ impl Registrar {
     }
 
     /// `<prefix>-<last 6 hex digits of mac>`, or all 12 where another device has that name.
-    fn free_name(&self, prefix: &str, mac: MacAddr) -> String {
+    pub(super) fn free_name(&self, prefix: &str, mac: MacAddr) -> String {
         let hex: String = mac.to_string().split(':').collect();
         let short = format!("{prefix}-{}", &hex[6..]);
         let taken = self.devices.values().any(|device| device.row.name == short && device.row.mac != mac);

@@ -36,8 +36,8 @@ impl Registrar {
         (self.default_image)(model)
     }
 
-    /// The devices of a set, by name: names, macs and ips, and the keywords `my-nodes`, `free-nodes`, `all-nodes` and
-    /// `all-devices`, with commas between them.
+    /// The devices of a set, by name: names, macs and ips, and the keywords `my-nodes`, `free-nodes`, `all-nodes`,
+    /// `all-switches` and `all-devices`, with commas between them.
     ///
     /// # Errors
     /// One of them is not there, or the set is empty.
@@ -52,6 +52,7 @@ impl Registrar {
                 }
                 "free-nodes" => self.devices().filter(|device| owned(device, &Owner::Nobody)).collect(),
                 "all-nodes" => self.devices().filter(|device| device.row.model.is_some()).collect(),
+                "all-switches" => self.devices().filter(|device| super::switches::is_switch(&device.row)).collect(),
                 "all-devices" => self.devices().collect(),
                 name => self.devices.get(&self.find_node(name)?).into_iter().collect(),
             };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
-use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, StepRow, source};
+use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, LinkRow, StepRow, links, source};
 use crate::registration::ImageKey;
 
 /// All that the daemon starts from.
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub next_boot: i64,
     /// Moments with names.
     pub checkpoints: Vec<CheckpointRow>,
+    /// Which device hangs on which switch.
+    pub links: Vec<LinkRow>,
     /// Values of the daemon itself.
     pub meta: BTreeMap<String, Vec<u8>>,
 }
@@ -72,7 +74,7 @@ pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
     })?;
     let next_boot = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM boots", [], |row| row.get(0))?;
     let meta = meta.into_iter().collect();
-    Ok(Loaded { devices, images, leases, boots: boots(db)?, next_boot, checkpoints, meta })
+    Ok(Loaded { devices, images, leases, boots: boots(db)?, next_boot, checkpoints, links: links::load(db)?, meta })
 }
 
 fn boots(db: &Connection) -> rusqlite::Result<Vec<(BootRow, Vec<StepRow>)>> {
@@ -96,7 +98,11 @@ fn boots(db: &Connection) -> rusqlite::Result<Vec<(BootRow, Vec<StepRow>)>> {
         .collect()
 }
 
-fn rows<T>(db: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
+pub(super) fn rows<T>(
+    db: &Connection,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
     db.prepare(sql)?.query_map([], read)?.collect()
 }
 

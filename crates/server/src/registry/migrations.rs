@@ -97,6 +97,20 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE devices ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE devices ADD COLUMN virtual INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    -- Which device hangs on which port of which switch.
+    CREATE TABLE links (
+        switch TEXT NOT NULL,
+        mac TEXT NOT NULL,
+        port INTEGER,
+        port_name TEXT NOT NULL,
+        switch_name TEXT NOT NULL,
+        name TEXT NOT NULL,
+        told TEXT NOT NULL,
+        seen INTEGER NOT NULL,
+        PRIMARY KEY (switch, mac)
+    ) STRICT;
+",
 ];
 
 /// Brings the database to the newest version.

@@ -8,6 +8,7 @@
 //! bounded, and counted when they are dropped. Log lines alone are read again later ([`LogReader`]): what has not been
 //! written is not seen, so that one place says what there is and in which order it came.
 
+mod links;
 mod load;
 mod logs;
 mod migrations;
@@ -32,6 +33,7 @@ use net::MacAddr;
 use tokio::sync::{Notify, watch};
 
 use crate::registration::ImageKey;
+pub use links::{LinkRow, Told};
 pub use load::Loaded;
 pub use logs::{Issuer, KeptLine, LogReader, LogRow, Retention};
 use pending::Pending;
@@ -296,6 +298,11 @@ impl Registry {
     /// The checkpoint is there no more.
     pub fn remove_checkpoint(&self, user: String, name: String) {
         self.shared.change(|pending| pending.remove_checkpoint(user, name));
+    }
+
+    /// The device hangs on this switch so, or no more.
+    pub fn link(&self, switch: MacAddr, mac: MacAddr, row: Option<LinkRow>) {
+        self.shared.change(|pending| pending.link(switch, mac, row));
     }
 
     /// A log line has come; it is dropped, and counted, if the disk can not follow.

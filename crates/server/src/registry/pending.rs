@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use net::MacAddr;
 
-use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, LogRow, StepRow};
+use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, LinkRow, LogRow, StepRow};
 use crate::registration::ImageKey;
 
 /// Log lines, and boots with their steps, that may wait for the disk: some seconds of a storm.
@@ -25,6 +25,8 @@ pub(super) struct Pending {
     pub(super) logs_taken: u64,
     /// `None`: removed.
     pub(super) checkpoints: BTreeMap<(String, String), Option<CheckpointRow>>,
+    /// By switch and device; `None`: it hangs there no more.
+    pub(super) links: BTreeMap<(MacAddr, MacAddr), Option<LinkRow>>,
     pub(super) closed: bool,
 }
 
@@ -83,6 +85,10 @@ impl Pending {
         self.checkpoints.insert((user, name), None);
     }
 
+    pub(super) fn link(&mut self, switch: MacAddr, mac: MacAddr, row: Option<LinkRow>) {
+        self.links.insert((switch, mac), row);
+    }
+
     pub(super) fn close(&mut self) {
         self.closed = true;
     }
@@ -93,6 +99,7 @@ impl Pending {
             && self.leases.is_empty()
             && self.meta.is_empty()
             && self.checkpoints.is_empty()
+            && self.links.is_empty()
             && self.boots.is_empty()
             && self.steps.is_empty()
             && self.logs.is_empty()
@@ -124,6 +131,9 @@ impl Pending {
         }
         for (key, row) in batch.checkpoints {
             self.checkpoints.entry(key).or_insert(row);
+        }
+        for (key, row) in batch.links {
+            self.links.entry(key).or_insert(row);
         }
         batch.logs.append(&mut self.logs);
         self.logs = batch.logs;

@@ -59,6 +59,20 @@ fn what_was_recorded_is_there_after_a_restart() {
     registry.device(DeviceRow { board: Some("toaster".into()), model: None, ..configured() });
     registry.lease(LeaseRow { mac: mac(1), ip: Ipv4Addr::new(10, 0, 0, 1) });
     registry.meta("key", vec![0, 255]);
+    let link = |last: u8, port, told| LinkRow {
+        switch: mac(9),
+        mac: mac(last),
+        port,
+        port_name: "gi3".into(),
+        switch_name: "rack".into(),
+        name: String::new(),
+        told,
+        seen: 7,
+    };
+    let links = [link(1, Some(3), Told::Neighbour), link(2, None, Told::Heard)];
+    links.iter().for_each(|row| registry.link(row.switch, row.mac, Some(row.clone())));
+    registry.link(mac(9), mac(3), Some(link(3, None, Told::Learned)));
+    registry.link(mac(9), mac(3), None);
     let boots = [BootRow { id: 1, mac: mac(1), started_ms: 10 }, BootRow { id: 2, mac: mac(1), started_ms: 20 }];
     let step = StepRow { boot: 2, at_ms: 3, name: "dhcp-ack".into(), detail: "x".into(), ok: true };
     boots.iter().for_each(|boot| registry.boot(boot.clone()));
@@ -76,6 +90,7 @@ fn what_was_recorded_is_there_after_a_restart() {
     assert_eq!(loaded.meta["key"], [0, 255]);
     assert_eq!(loaded.boots, [(boots[1].clone(), vec![step])]);
     assert_eq!(loaded.next_boot, 3);
+    assert_eq!(loaded.links, links);
 }
 
 #[test]

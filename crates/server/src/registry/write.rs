@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::pending::Pending;
-use super::{DeviceRow, Retention, Shared, Written, logs, source};
+use super::{DeviceRow, Retention, Shared, Written, links, logs, source};
 
 /// Boots kept of each device.
 const BOOTS_KEPT: i64 = 20;
@@ -111,6 +111,7 @@ fn write(db: &mut Connection, batch: &Pending, trim: Option<Retention>) -> rusql
             None => db.prepare_cached("DELETE FROM checkpoints WHERE user = ? AND name = ?")?.execute([user, name])?,
         };
     }
+    links::write(&db, batch)?;
     let now_s = crate::site::now_ms() / 1000;
     logs::write(&db, &batch.logs, now_s)?;
     let last_id = (!batch.logs.is_empty()).then(|| db.last_insert_rowid());

@@ -59,6 +59,7 @@ pub(super) struct Nat {
 #[serde(default)]
 pub(super) struct Hooks {
     pub(super) lease: Option<PathBuf>,
+    pub(super) power: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -121,6 +122,7 @@ pub(super) const KEYS: &[&str] = &[
     "dns.enabled",
     "dns.forwarders",
     "nat.isolate",
+    "hooks.power",
     "hooks.lease",
     "logs.keep_days",
     "logs.keep_mib",

@@ -109,6 +109,8 @@ pub enum DhcpMode {
 pub struct Hooks {
     /// Run at each acknowledged lease (see [`crate::hooks`]).
     pub lease: Option<PathBuf>,
+    /// Run to switch a node off and on.
+    pub power: Option<PathBuf>,
 }
 
 /// How registries are reached.
@@ -213,7 +215,7 @@ impl Settings {
             },
             dns,
             isolate: file.nat.isolate.unwrap_or(true),
-            hooks: Hooks { lease: file.hooks.lease },
+            hooks: Hooks { lease: file.hooks.lease, power: file.hooks.power },
             logs: retention::check(&file.logs)?,
             web: web::check(file.web, file.control)?,
             limits: limits::check(&file.images)?,
@@ -244,8 +246,10 @@ impl Settings {
         if self.socket.as_os_str().len() > 107 {
             return Err(value("socket", format!("{} is longer than 107 bytes", self.socket.display())));
         }
-        if let Some(hook) = self.hooks.lease.as_ref().filter(|hook| !hook.is_absolute()) {
-            return Err(value("hooks.lease", format!("{} is not an absolute path", hook.display())));
+        for (key, hook) in [("hooks.lease", &self.hooks.lease), ("hooks.power", &self.hooks.power)] {
+            if let Some(hook) = hook.as_ref().filter(|hook| !hook.is_absolute()) {
+                return Err(value(key, format!("{} is not an absolute path", hook.display())));
+            }
         }
         for (model, image) in &self.default_images {
             if !crate::names::is_model(model) {

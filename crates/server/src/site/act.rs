@@ -49,7 +49,12 @@ impl Site {
 
     fn forget(&self, mac: MacAddr) {
         self.tell(format!("{mac} is forgotten"));
-        self.state().timelines.remove(&mac);
+        let links = {
+            let mut state = self.state();
+            state.timelines.remove(&mac);
+            state.topology.forget(mac)
+        };
+        self.record_links(links);
         self.exports.remove(mac);
         self.machines.remove(mac);
         self.exports.devices().remove(mac);

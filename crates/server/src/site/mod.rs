@@ -26,6 +26,7 @@ pub use boot_times::{BOUNDS_S, BootTimes};
 pub use images::Images;
 pub use observe::client_kind;
 
+use crate::devices::Topology;
 use crate::hooks::Hooks;
 use crate::logs::{self, Checkpoints};
 use crate::machines::Machines;
@@ -43,6 +44,8 @@ pub struct State {
     pub registrar: Registrar,
     /// Moments that users gave names to.
     pub checkpoints: Checkpoints,
+    /// Which device hangs on which switch.
+    pub topology: Topology,
     timelines: HashMap<MacAddr, Timeline>,
     next_boot: i64,
 }
@@ -99,7 +102,8 @@ impl Site {
             boots.map(|(boot, steps)| (boot.mac, Timeline::restore(boot.id, boot.started_ms, steps))).collect();
         let registrar = Registrar::new(loaded, default_image);
         let checkpoints = Checkpoints::new(loaded.checkpoints.iter().cloned());
-        let state = Mutex::new(State { registrar, checkpoints, timelines, next_boot: loaded.next_boot });
+        let topology = Topology::new(loaded.links.iter().cloned());
+        let state = Mutex::new(State { registrar, checkpoints, topology, timelines, next_boot: loaded.next_boot });
         let (changed, _) = watch::channel(0);
         let boot_times = BootTimes::default();
         let site =

@@ -1,6 +1,7 @@
 //! The daemon as a process, in a network of its own (needs root, as the daemon does).
 
 mod architectures;
+mod devices;
 mod dns;
 mod full_disk;
 mod images;
