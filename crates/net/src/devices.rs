@@ -16,7 +16,7 @@ use crate::MacAddr;
 pub struct Device {
     /// Hardware address.
     pub mac: MacAddr,
-    /// Address that it was last given.
+    /// Address that it was last given; unspecified if it never was.
     pub ip: Ipv4Addr,
     /// Name: one label, in lower case.
     pub name: String,
@@ -109,7 +109,9 @@ impl Tables {
 
     fn set(&mut self, device: Device) {
         self.remove(device.mac);
-        self.mac_by_ip.insert(device.ip, device.mac);
+        if !device.ip.is_unspecified() {
+            self.mac_by_ip.insert(device.ip, device.mac);
+        }
         self.mac_by_name.insert(device.name.clone(), device.mac);
         self.by_mac.insert(device.mac, Arc::new(device));
     }
@@ -163,6 +165,15 @@ mod tests {
         assert_eq!(mac_of(devices.by_name("b")), None);
         devices.remove(A);
         assert_eq!((mac_of(devices.by_name("c")), mac_of(devices.by_ip(ip(2)))), (None, None));
+    }
+
+    #[test]
+    fn a_machine_that_was_never_on_has_a_setting_and_no_address() {
+        let devices = Devices::default();
+        let nowhere = Ipv4Addr::UNSPECIFIED;
+        devices.set(Device { ip: nowhere, ..device(A, 0, "a", true) });
+        assert!(devices.by_mac(A).is_some_and(|a| a.behind_nat));
+        assert!(devices.by_ip(nowhere).is_none() && devices.behind_nat().is_empty());
     }
 
     #[test]
