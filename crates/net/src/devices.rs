@@ -16,7 +16,7 @@ use crate::MacAddr;
 pub struct Device {
     /// Hardware address.
     pub mac: MacAddr,
-    /// Address that it was last given; 0.0.0.0 if it has had none yet.
+    /// Address that it was last given; unspecified if it never was.
     pub ip: Ipv4Addr,
     /// Name: one label, in lower case.
     pub name: String,
@@ -109,11 +109,10 @@ impl Tables {
 
     fn set(&mut self, device: Device) {
         self.remove(device.mac);
-        // A virtual node that was never on has no address: it is nowhere to be found.
         if !device.ip.is_unspecified() {
             self.mac_by_ip.insert(device.ip, device.mac);
-            self.mac_by_name.insert(device.name.clone(), device.mac);
         }
+        self.mac_by_name.insert(device.name.clone(), device.mac);
         self.by_mac.insert(device.mac, Arc::new(device));
     }
 
@@ -164,12 +163,17 @@ mod tests {
         devices.set(device(B, 1, "a", false));
         assert_eq!((mac_of(devices.by_name("c")), mac_of(devices.by_name("a"))), (Some(A), Some(B)));
         assert_eq!(mac_of(devices.by_name("b")), None);
-        devices.set(Device { ip: Ipv4Addr::UNSPECIFIED, ..device(A, 2, "c", true) });
-        assert_eq!((mac_of(devices.by_name("c")), devices.behind_nat()), (None, BTreeSet::new()), "it has no address");
-        assert!(devices.by_mac(A).is_some_and(|a| a.behind_nat));
-        devices.set(device(A, 2, "c", true));
         devices.remove(A);
         assert_eq!((mac_of(devices.by_name("c")), mac_of(devices.by_ip(ip(2)))), (None, None));
+    }
+
+    #[test]
+    fn a_machine_that_was_never_on_has_a_setting_and_no_address() {
+        let devices = Devices::default();
+        let nowhere = Ipv4Addr::UNSPECIFIED;
+        devices.set(Device { ip: nowhere, ..device(A, 0, "a", true) });
+        assert!(devices.by_mac(A).is_some_and(|a| a.behind_nat));
+        assert!(devices.by_ip(nowhere).is_none() && devices.behind_nat().is_empty());
     }
 
     #[test]

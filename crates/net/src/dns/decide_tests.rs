@@ -21,7 +21,10 @@ fn zone() -> Zone {
 
 fn devices() -> Devices {
     let devices = Devices::default();
-    for (end, ip, name, behind_nat) in [(1, ADA, "ada", true), (2, BOB, "bob", false), (3, FAR, "far", false)] {
+    let never_on = Ipv4Addr::UNSPECIFIED;
+    for (end, ip, name, behind_nat) in
+        [(4, never_on, "new", true), (1, ADA, "ada", true), (2, BOB, "bob", false), (3, FAR, "far", false)]
+    {
         devices.set(Device { mac: MacAddr([2, 0, 0, 0, 0, end]), ip, name: name.into(), behind_nat });
     }
     devices
@@ -89,6 +92,7 @@ fn names_of_the_platform() {
         ("ada.", AAAA, "NoError aa"),
         // RFC 2308 §2.1: no such name.
         ("eve.walt.", A, "NXDomain aa [walt. SOA]"),
+        ("new.walt.", A, "NXDomain aa [walt. SOA]"),
         ("eve.walt.", TXT, "NXDomain aa [walt. SOA]"),
         ("a.ada.walt.", A, "NXDomain aa [walt. SOA]"),
         ("*.walt.", A, "NXDomain aa [walt. SOA]"),

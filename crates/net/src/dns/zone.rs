@@ -123,7 +123,7 @@ impl Zone {
         if SERVER_NAMES.contains(&label) {
             return Some(self.server);
         }
-        devices.by_name(label).map(|device| device.ip)
+        devices.by_name(label).map(|device| device.ip).filter(|ip| !ip.is_unspecified())
     }
 
     /// RFC 1035 §3.5. `labels` are the octets of an address, the last one first.
