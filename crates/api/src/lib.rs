@@ -12,8 +12,8 @@ mod web;
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
 pub use node::{
-    BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration,
-    RenameRequest, Step, StepStatus, Stuck, Trace,
+    BlinkRequest, BootRequest, ConfigRequest, CreateRequest, LeaseReport, Node, NodeKind, NodeState, RebootWay,
+    Rebooted, Registration, RenameRequest, Step, StepStatus, Stuck, Trace,
 };
 pub use web::{Forgotten, NodeNews, Snapshot, WebImage, WebImages, WebLog, WebLogs, WebNode, WebNodes};
 
@@ -97,6 +97,8 @@ pub enum ProblemKind {
     ReadOnly,
     /// Others are being answered already (503).
     Busy,
+    /// This server is not set up for it (501).
+    Unsupported,
     /// A node or a registry did not answer (502).
     Unreachable,
     /// It did not happen in time (504).
@@ -116,6 +118,7 @@ impl ProblemKind {
             Self::Unauthorized => 401,
             Self::ReadOnly => 405,
             Self::Busy => 503,
+            Self::Unsupported => 501,
             Self::Unreachable => 502,
             Self::Timeout => 504,
             Self::Internal => 500,

@@ -31,7 +31,7 @@ pub struct WebNode {
     pub image: Option<String>,
     /// Whether its ssh server answers.
     pub booted: bool,
-    /// IPv4 address.
+    /// IPv4 address; empty until it has had one.
     pub ip: String,
     /// Ethernet address, `hh:hh:hh:hh:hh:hh`.
     pub mac: String,
@@ -99,7 +99,7 @@ pub struct NodeNews {
     pub name: String,
     /// Ethernet address: what it is known by.
     pub mac: String,
-    /// IPv4 address.
+    /// IPv4 address; empty until it has had one.
     pub ip: String,
     /// Model.
     pub model: String,

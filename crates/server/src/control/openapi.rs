@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{images, logs, nodes};
+use super::{images, logs, machines, nodes, power};
 use crate::web;
 
 #[derive(OpenApi)]
@@ -18,7 +18,9 @@ use crate::web;
         nodes::trace,
         nodes::wait,
         nodes::boot,
-        nodes::reboot,
+        machines::create,
+        machines::console,
+        power::reboot,
         nodes::rename,
         nodes::forget,
         nodes::blink,

@@ -12,7 +12,7 @@ use api::{Forgotten, NodeNews, NodeState, Registration, Snapshot};
 use net::MacAddr;
 use tokio::sync::broadcast;
 
-use super::query::shown_image;
+use super::query::{shown_image, shown_ip};
 use crate::site::{Site, State, now_ms};
 
 /// Events that may wait for a slow listener.
@@ -99,7 +99,7 @@ fn all(state: &State) -> BTreeMap<MacAddr, NodeNews> {
         let news = NodeNews {
             name: row.name.clone(),
             mac: row.mac.to_string(),
-            ip: row.ip.to_string(),
+            ip: shown_ip(row.ip),
             model: row.model.clone()?,
             image: row.image.as_deref().map(shown_image),
             state: timeline.map_or(NodeState::Off, |timeline| timeline.state(now)),

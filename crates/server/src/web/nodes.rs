@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use net::MacAddr;
 
-use super::query::{Filters, meant_image, shown_image};
+use super::query::{Filters, meant_image, shown_image, shown_ip};
 use crate::control::Refused;
 use crate::registration::config;
 use crate::site::{Site, now_ms};
@@ -53,7 +53,7 @@ pub(crate) async fn list(
             is_virtual: row.is_virtual,
             image: row.image.as_deref().map(shown_image),
             booted: is_booted,
-            ip: row.ip.to_string(),
+            ip: shown_ip(row.ip),
             mac: row.mac.to_string(),
             config: config::effective(row),
         })

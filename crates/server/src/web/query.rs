@@ -1,6 +1,7 @@
 //! Filters in the query of a request.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use api::{Problem, ProblemKind};
 
@@ -63,6 +64,11 @@ impl Filters {
     pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, Problem> {
         self.value(name, "true or false", |text| text.to_ascii_lowercase().parse().ok())
     }
+}
+
+/// Address of a device; nothing until it has had one.
+pub(super) fn shown_ip(ip: Ipv4Addr) -> String {
+    if ip.is_unspecified() { String::new() } else { ip.to_string() }
 }
 
 /// Name of an image as the users of the platform know it: without `docker.io/`.

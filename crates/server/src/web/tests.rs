@@ -4,6 +4,7 @@ use net::{Events, Exports, LeaseEvent, MacAddr};
 
 use super::*;
 use crate::hooks::Hooks;
+use crate::machines::{Accelerator, Host, Machines};
 use crate::registration::Input;
 use crate::registry::{Registry, Retention, Writer};
 use crate::server_files::{Network, ServerIdentity};
@@ -19,9 +20,17 @@ pub(super) async fn site() -> (Arc<Site>, (tempfile::TempDir, Writer)) {
     let identity = ServerIdentity::gather(&dir.path().join("keys"), dir.path().into(), network).unwrap();
     let registries = image::RegistrySettings { attempts: 1, ..Default::default() };
     let images = Images::new(store, identity, registries);
+    let host = Host {
+        bridge: "lo".into(),
+        state_dir: dir.path().into(),
+        runtime_dir: dir.path().join("run"),
+        user: "nobody".into(),
+        accelerator: Accelerator::Tcg,
+    };
+    let machines = Machines::new(host, registry.clone());
+    let (exports, hooks) = (Exports::default().into(), Hooks::new(None));
     let default = |_: &str| "127.0.0.1:1/no/image:latest".to_owned();
-    let (site, inbox) =
-        Site::new(&loaded, default, registry, Exports::default().into(), images, Hooks::new(None), dir.path().into());
+    let (site, inbox) = Site::new(&loaded, default, registry, exports, images, hooks, machines, dir.path().into());
     let (sender, events) = Events::channel(8);
     let of_task = site.clone();
     tokio::spawn(async move {
