@@ -15,6 +15,7 @@ pub mod registry;
 pub mod server_files;
 mod services;
 pub mod settings;
+pub mod setup;
 pub mod site;
 pub mod supervise;
 pub mod timeline;

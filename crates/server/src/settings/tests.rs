@@ -106,7 +106,8 @@ fn limits_are_the_usual_ones_or_those_of_the_file() {
 #[test]
 fn shipped_example_is_valid_and_names_every_key() {
     let text = include_str!("../../../../docs/server.toml");
-    settings(text, &[]).unwrap();
+    settings(text, &["--interface", "eth1"]).unwrap();
+    assert!(matches!(settings(text, &[]), Err(SettingsError::NoInterface { .. })));
     // With its comment signs taken away, every key is there and valid, too.
     let uncommented: String = text
         .lines()
