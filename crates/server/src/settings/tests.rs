@@ -120,3 +120,16 @@ fn shipped_example_is_valid_and_names_every_key() {
         assert!(uncommented.contains(name), "docs/server.toml does not mention {key}");
     }
 }
+
+/// server.toml(5) describes each key and no other: a `.TP`, then `.B` and its name.
+#[test]
+fn the_man_page_has_every_key() {
+    let page = include_str!("../../../../docs/man/server.toml.5");
+    let lines: Vec<&str> = page.lines().collect();
+    let keys = lines.windows(2).filter(|pair| pair[0] == ".TP").filter_map(|pair| pair[1].strip_prefix(".B "));
+    let mut described: Vec<&str> = keys.collect();
+    let mut known = file::KEYS.to_vec();
+    described.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(described, known, "docs/man/server.toml.5 and the keys of the configuration differ");
+}
