@@ -36,7 +36,8 @@ pub struct Flags {
     #[arg(long)]
     pub check: bool,
     /// Seconds to listen for another DHCP server
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    // Some try an address with a ping before they offer it: dnsmasq takes 3 s for that.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub listen: u64,
     /// Configuration to write
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
