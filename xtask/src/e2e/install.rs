@@ -4,7 +4,8 @@
 mod root;
 
 use std::fs;
-use std::process::Output;
+use std::io::Write as _;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -43,6 +44,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let debian = Container::boot(stage.lab, &root)?;
     installed(stage, &debian)?;
     conflicts(stage, &debian)?;
+    asked(stage, &debian)?;
     set_up(stage, &debian)?;
     confined(stage, &debian)?;
     users(stage, &debian)?;
@@ -143,6 +145,40 @@ fn conflicts(stage: &mut Stage<'_>, debian: &Container) -> Result<()> {
     let untouched = !debian.path("/etc/systemd/network/05-walt.network").exists()
         && !fs::read_to_string(debian.path("/etc/walt/server.toml"))?.contains("\ninterface");
     stage.check("nothing was changed by any of this", untouched, "")
+}
+
+/// By questions on a terminal, on a machine whose network is ifupdown's; then all is as it was before.
+fn asked(stage: &mut Stage<'_>, debian: &Container) -> Result<()> {
+    debian.run("apt-get", &["install", "-y", "-q", "--no-install-recommends", "ifupdown"])?;
+    debian.run("systemctl", &["stop", "systemd-networkd.socket", "systemd-networkd.service"])?;
+    // What is typed: the interface that is proposed, a bridge, a network, an agreement.
+    let mut setup = debian.command("script");
+    setup.args(["--quiet", "--return", "--command", "walt-server-setup --listen 1", "/dev/null"]);
+    let mut setup = setup.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot run script(1)")?;
+    let mut typed = setup.stdin.take().context("setup has no input")?;
+    typed.write_all(b"\n\nnonsense\n192.168.77.0/24\ny\n")?;
+    let output = setup.wait_with_output()?;
+    drop(typed);
+    let text = said(&output);
+    let questions =
+        ["[eth1]", "Make a bridge walt-net", "expected ADDRESS/PREFIX", "interfaces.d/walt will be", "Go on?"];
+    let done = output.status.success() && questions.iter().all(|question| text.contains(question));
+    stage.check("setup asks, and makes the bridge by ifupdown", done, if done { "" } else { &text })?;
+    let is_up = || -> Result<bool> {
+        let address = debian.output("ip", &["-4", "-brief", "address", "show", "walt-net"])?;
+        let port = debian.output("ip", &["-o", "link", "show", "master", "walt-net"])?;
+        Ok(said(&address).contains("192.168.77.1/24") && said(&port).contains("eth1"))
+    };
+    stage.check("it is there", is_up()?, "")?;
+    debian.run("systemctl", &["disable", "--now", UNIT])?;
+    debian.run("ifdown", &["walt-net"])?;
+    stage.check("it goes when it is taken down", !is_up()?, "")?;
+    debian.run("ifup", &["--all"])?;
+    stage.check("and comes with the machine", is_up()?, "")?;
+    debian.run("ifdown", &["walt-net"])?;
+    fs::remove_file(debian.path("/etc/network/interfaces.d/walt"))?;
+    fs::rename(debian.path("/etc/walt/server.toml.old"), debian.path("/etc/walt/server.toml"))?;
+    debian.run("systemctl", &["start", "systemd-networkd.service"]).map(drop)
 }
 
 fn set_up(stage: &mut Stage<'_>, debian: &Container) -> Result<()> {

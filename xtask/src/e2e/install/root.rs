@@ -36,7 +36,8 @@ pub(super) fn archive() -> Result<PathBuf> {
     let depends = control.lines().find_map(|line| line.strip_prefix("Depends: ")).context("control has no Depends")?;
     // What dpkg-shlibdeps fills in is there in any Debian.
     let depends: Vec<&str> = depends.split(", ").filter(|name| !name.contains('@')).collect();
-    let depends = depends.join(" ");
+    // And another manager of networks, to be set up with.
+    let depends = depends.join(" ") + " ifupdown";
     // The package is built for the release of the machine that builds it.
     let suite = debian::own_release()?;
     let mut key = Key::new("installation root");
