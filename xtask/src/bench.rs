@@ -1,6 +1,7 @@
 //! `x bench`: how fast we are, against the programs one would use instead, in one run on one machine.
 
 mod boot;
+mod cli;
 mod logs;
 mod nfs;
 mod pull;
@@ -15,10 +16,11 @@ use serde_json::json;
 pub(crate) fn run(name: &str, options: &[&str]) -> Result<ExitCode> {
     match name {
         "boot" => boot::run(options),
+        "cli" => cli::run_bench(options),
         "logs" => logs::run(options),
         "nfs" => nfs::run(options),
         "pull" => pull::run(options),
-        other => bail!("no benchmark is called {other:?}; there are boot, logs, nfs and pull"),
+        other => bail!("no benchmark is called {other:?}; there are boot, cli, logs, nfs and pull"),
     }
 }
 

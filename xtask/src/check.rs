@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use boot::Architecture;
 use testbed::process::{self, run_shown};
 
-use crate::agents;
 use crate::programs::cargo;
+use crate::{agents, man};
 
 /// Runs all checks; the first that fails ends it.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("check: {what}");
         run_shown(&mut { command })?;
     }
+    println!("check: {} man pages", man::check(&man::build()?)?);
     agents_are_small_and_run_anywhere()?;
     Ok(ExitCode::SUCCESS)
 }

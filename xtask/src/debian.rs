@@ -118,8 +118,19 @@ impl Packages {
 
 /// This machine's own package sources, as it has them, with its release replaced by the images'.
 pub(crate) fn package_sources() -> Result<String> {
+    sources_of(SUITE)
+}
+
+/// The release that this machine runs.
+pub(crate) fn own_release() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let own = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or(SUITE);
+    Ok(release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or(SUITE).to_owned())
+}
+
+/// The same for any release.
+pub(crate) fn sources_of(suite: &str) -> Result<String> {
+    let own = own_release()?;
+    let own = own.as_str();
     let directory = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = directory.chain([PathBuf::from("/etc/apt/sources.list")]).collect();
     files.sort();
@@ -129,7 +140,7 @@ pub(crate) fn package_sources() -> Result<String> {
         let Ok(text) = fs::read_to_string(&file) else { continue };
         // Third parties' packages have no place in an image that is said to be Debian's.
         if matches!(extension, "list" | "sources") && text.contains(own) && text.contains("debian") {
-            sources.push(text.replace(own, SUITE));
+            sources.push(text.replace(own, suite));
         }
     }
     if sources.is_empty() {

@@ -2,6 +2,7 @@
 
 mod image_tree;
 mod in_node;
+mod install;
 mod kernel_nfsroot;
 mod multi_arch;
 mod node_commands;
@@ -127,6 +128,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: node_commands::run,
     },
     Scenario {
+        name: install::NAME,
+        what: "no machine: the Debian package on a fresh Debian with systemd: installed, set up, used, purged",
+        images: TINY_PC,
+        run: install::run,
+    },
+    Scenario {
         name: "node-logs",
         what: "no machine: what nodes log is shown, waited for, and not lost when the server is killed",
         images: &[],
@@ -205,6 +212,7 @@ impl Scenario {
         let build = |recipe: &Recipe| Ok((*recipe, image::build(*recipe, &programs.agents)?));
         let images = self.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
         match self.name {
+            install::NAME if !testbed::lab::inside() => install::prepare()?,
             rpi_3_b_sdcard::NAME => firmware::tree().map(drop)?,
             kernel_nfsroot::NAME => {
                 images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;

@@ -3,6 +3,8 @@
 mod agents;
 mod bench;
 mod check;
+mod container;
+mod deb;
 mod debian;
 mod demo;
 mod e2e;
@@ -10,6 +12,7 @@ mod firmware;
 mod fuzz;
 mod image;
 mod kernel;
+mod man;
 mod programs;
 mod test;
 
@@ -28,9 +31,11 @@ usage: ./x COMMAND
   test [--quick | --all]    all that must hold, in less than 30 minutes once the images are built; --quick leaves out
                             the machines and the fuzzing, --all leaves out nothing (./x e2e --list says what and why)
   e2e [--list | NAME]       one whole boot, with its checks
-  bench NAME                boot, logs, nfs or pull: how fast, against the programs one would use instead
+  bench NAME                boot, cli, logs, nfs or pull: how fast, against the programs one would use instead
   agents                    build the nodes' program for every architecture that this machine can build for
   image NAME                build an image of images/: debian-pc, debian-arm64, debian-armhf, or tiny-… of each
+  deb                       the Debian package: server, agents, command, man pages, completion
+  man                       the man pages, in target/man
   kernel                    build the Linux of an image without an initrd (once; it takes some minutes)
   fuzz [NAME] [--seconds N] each fuzz target, or one, for 300 s or as long as you say
   check                     formatting, lints, documentation, size of the agents
@@ -66,6 +71,12 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["agents"] => agents::run_command().map(|()| ExitCode::SUCCESS),
         ["kernel"] => {
             println!("{}", kernel::build()?.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ["deb"] => deb::run_command(),
+        ["man"] => {
+            let directory = man::build()?;
+            println!("{} man pages in {}", man::check(&directory)?, directory.display());
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(),

@@ -13,6 +13,7 @@ use crate::node::args::{AcquireArgs, CpArgs, ExposeArgs, PingArgs, ReleaseArgs, 
 #[command(
     name = "walt",
     version,
+    disable_help_subcommand = true,
     after_help = "\
 Examples:
   walt node show --all                  # the nodes, their images and states
@@ -20,7 +21,8 @@ Examples:
   walt node boot node-0a1b2c debian-walt:12
   walt node wait node-0a1b2c            # until its ssh answers
   walt node shell node-0a1b2c           # work on it
-  walt node trace node-0a1b2c           # what happened when in its last boot"
+  walt node trace node-0a1b2c           # what happened when in its last boot
+  walt help list                        # pages about how things work"
 )]
 pub(crate) struct Args {
     /// Control socket of walt-server-daemon
@@ -33,16 +35,48 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Nodes
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  walt node show                                # names, images, states
+  walt node boot my-nodes debian-walt:12        # another image for all of mine
+  walt node wait my-nodes
+  walt help show node-sets                      # how several nodes are named at once"
+    )]
     Node(NodeCommand),
     /// All devices of the network: switches and unknown ones, too, and how they hang together
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  walt device show                              # the server, nodes, switches, and what is not known
+  walt device config unknown-18d55d type=switch snmp.version=2 lldp.explore=true
+  walt device tree                              # what hangs on what
+  walt help show devices                        # what switches are good for"
+    )]
     Device(DeviceCommand),
     /// Images
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  walt image clone waltplatform/pc-x86-64-default
+  walt image show
+  walt image ls debian-walt:12 /boot/pc-x86-64
+  walt help show images                         # what makes an image one for nodes"
+    )]
     Image(ImageCommand),
     /// Lines that nodes and the server have logged
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  walt log show --realtime                      # what my nodes log from now on
+  walt log show --history -5m: --platform       # what happened in the last five minutes
+  walt log wait 'experiment [0-9]+ is done'
+  walt help show log-ranges                     # -5m:, CHECKPOINT:, full"
+    )]
     Log(LogCommand),
     /// SD cards and USB sticks that nodes start from
     #[command(
@@ -67,6 +101,83 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Pages about how things work
+    #[command(
+        args_conflicts_with_subcommands = true,
+        disable_help_subcommand = true,
+        after_help = "\
+Examples:
+  walt help list
+  walt help show node-sets
+  walt help troubleshooting"
+    )]
+    Help {
+        #[command(subcommand)]
+        command: Option<HelpCommand>,
+    },
+    /// Print the script that lets a shell complete commands, options and names
+    #[command(after_help = "\
+The Debian package has it in place for all three.
+
+Examples:
+  source <(walt completion bash)                          # in ~/.bashrc
+  walt completion zsh > ~/.zfunc/_walt                    # a directory of $fpath
+  walt completion fish > ~/.config/fish/completions/walt.fish")]
+    Completion {
+        /// Shell
+        shell: Shell,
+    },
+    /// What may stand at the cursor: for the scripts of `walt completion`
+    #[command(hide = true)]
+    Complete(CompleteArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HelpCommand {
+    /// List the topics
+    #[command(after_help = "\
+Examples:
+  walt help list")]
+    List,
+    /// Show the page on a topic
+    #[command(after_help = "\
+On a terminal it is shown by $PAGER, else less.
+
+Examples:
+  walt help show node-sets
+  walt help node-sets                # the same
+  walt help show logs | grep checkpoint")]
+    Show {
+        /// Topic
+        topic: String,
+    },
+    /// The page on this topic
+    #[command(external_subcommand)]
+    Topic(Vec<String>),
+}
+
+/// Shells that can complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// The half-written line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompleteArgs {
+    /// Who asks
+    pub(crate) shell: Shell,
+    /// Position of the cursor in the line, in bytes
+    #[arg(long, default_value_t = usize::MAX)]
+    pub(crate) at: usize,
+    /// Characters that bash splits words at
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub(crate) word_breaks: String,
+    /// The line as it is (bash), or its words
+    #[arg(last = true)]
+    pub(crate) words: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -621,9 +732,9 @@ mod tests {
         Args::command().debug_assert();
         let mut commands = vec![Args::command()];
         while let Some(command) = commands.pop() {
-            let leaf = command.get_subcommands().next().is_none();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(!leaf || help.contains("Examples:"), "{} has no examples", command.get_name());
+            let shown = !command.is_hide_set();
+            assert!(!shown || help.contains("Examples:"), "{} has no examples", command.get_name());
             commands.extend(command.get_subcommands().cloned());
         }
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use api::LeaseReport;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::http::{self, Client};
 use crate::report;
@@ -53,6 +53,11 @@ struct Args {
     #[arg(conflicts_with_all = ["mac", "ip", "vci", "uci", "host_name"], value_name = "EVENT", num_args = 1..,
         trailing_var_arg = true)]
     positional: Vec<String>,
+}
+
+/// The description of its command line, for its man page.
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Runs the program as its command line says.

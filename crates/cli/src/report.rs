@@ -34,7 +34,8 @@ fn hint(error: &Error) -> Option<String> {
     if let Some(HttpError::Connect { cause, .. }) = error.downcast_ref() {
         return Some(match cause.kind() {
             io::ErrorKind::PermissionDenied => "be root, or a member of the group `walt`".into(),
-            _ => "is it running (`systemctl status walt-server-daemon`)? another socket is named by --socket or WALT_SOCKET".into(),
+            _ => "is it running (`systemctl status walt-server`)? another socket is named by --socket or WALT_SOCKET"
+                .into(),
         });
     }
     if let Some(error) = error.downcast_ref::<boot::media::output::OutputError>() {

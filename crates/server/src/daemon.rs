@@ -26,12 +26,21 @@ const BOARDS_FINISH: Duration = Duration::from_secs(10);
 /// Time that connections have to end when the daemon stops.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// sysexits(3), `EX_CONFIG`: systemd does not try again what only a person can mend.
+const WRONG_CONFIGURATION: u8 = 78;
+
 /// Runs the daemon as the command line says, to its end.
 pub fn run() -> ExitCode {
     let flags = Flags::parse();
     let result = journal::start(&flags.log).and_then(|()| Ok(Settings::load(&flags)?));
-    let result = result.and_then(|settings| if flags.check_config { check(&settings) } else { serve(&settings) });
-    match result {
+    let settings = match result {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::from(WRONG_CONFIGURATION);
+        }
+    };
+    match if flags.check_config { check(&settings) } else { serve(&settings) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod server_files;
 mod services;
 pub mod settings;
+pub mod setup;
 pub mod site;
 pub mod ssh_agent;
 pub mod supervise;

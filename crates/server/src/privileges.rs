@@ -70,6 +70,19 @@ pub fn drop_or_exit() {
 mod tests {
     use super::*;
 
+    /// The unit of systemd gives what is kept, and what giving up takes.
+    #[test]
+    fn the_unit_gives_no_more_than_is_needed() {
+        let unit = include_str!("../../../docs/walt-server.service");
+        let given = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+        let mut given: Vec<&str> = given.split(' ').collect();
+        given.sort_unstable();
+        let needed = KEPT.union(CapabilitySet::SETPCAP);
+        let mut needed: Vec<String> = needed.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
+        needed.sort_unstable();
+        assert_eq!(given, needed, "docs/walt-server.service and KEPT differ");
+    }
+
     #[test]
     fn a_thread_keeps_what_it_needs_and_nothing_else() {
         let before = capabilities(None).unwrap();

@@ -1,5 +1,7 @@
 //! The command line of `walt device`.
 
+use std::net::IpAddr;
+
 use clap::Subcommand;
 
 use crate::args::setting;
@@ -35,6 +37,36 @@ Examples:
         /// A node of another user, too, without a question
         #[arg(long)]
         force: bool,
+    },
+    /// See whether devices answer
+    #[command(after_help = "\
+Examples:
+  walt device ping switch-18d55d
+  walt device ping -c 1 all-switches")]
+    Ping {
+        /// Devices: names, macs or ips with commas between them, `all-switches`, `all-devices`
+        devices: String,
+        /// How often each is asked, once a second
+        #[arg(short, long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
+    /// Let programs here reach a TCP port of a device
+    #[command(after_help = "\
+Until Ctrl-C, connections to the port here go on to the device's.
+
+Examples:
+  walt device expose switch-18d55d 80 8080      # http://127.0.0.1:8080/ is the page of the switch")]
+    Expose {
+        /// Name, mac or ip
+        device: String,
+        /// Port on the device
+        #[arg(value_name = "DEVICE_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        /// Port here; 0 is any that is free
+        local_port: u16,
+        /// Address here
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+        bind: IpAddr,
     },
     /// Forget a device
     #[command(after_help = "\

@@ -7,12 +7,13 @@ mod tree;
 use std::io::{self, IsTerminal};
 
 use anyhow::{Error, bail};
-use api::{Explored, Tree};
+use api::{Explored, Node, Tree};
 
 pub(crate) use args::DeviceCommand;
 
-use crate::http::{Client, Sent};
+use crate::http::{Client, Sent, target};
 use crate::node;
+use crate::reach;
 use crate::report::{self, say};
 
 pub(crate) fn run(client: &Client, command: DeviceCommand) -> Result<(), Error> {
@@ -22,6 +23,13 @@ pub(crate) fn run(client: &Client, command: DeviceCommand) -> Result<(), Error> 
         DeviceCommand::Forget { device, force } => node::forget(client, &device, force),
         DeviceCommand::Config { devices, settings, force, json } => {
             node::config(client, &devices, settings, force, json)
+        }
+        DeviceCommand::Ping { devices, count } => node::each(&node::members(client, &devices)?, |device| {
+            reach::ping(&device.name, &device.ip, wire::node::NET_SERVICE_PORT, count)
+        }),
+        DeviceCommand::Expose { device, port, local_port, bind } => {
+            let device: Node = client.get(&target(&["v1", "nodes", &device], &[]))?;
+            reach::expose(&device.name, &device.ip, port, bind, local_port)
         }
         DeviceCommand::Tree { json } => {
             let tree: Tree = client.get("/v1/devices/tree")?;

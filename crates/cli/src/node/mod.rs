@@ -28,7 +28,8 @@ use crate::report;
 use crate::{reach, trace};
 
 pub(crate) use set::members;
-use set::{each, owned};
+pub(crate) use set::each;
+use set::owned;
 pub(crate) use show::{familiar, painted};
 
 pub(crate) fn run(client: &Client, command: NodeCommand) -> Result<ExitCode, Error> {

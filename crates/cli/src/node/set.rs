@@ -41,7 +41,7 @@ pub(super) fn owned(client: &Client, set: &str, force: bool) -> Result<Vec<Node>
 }
 
 /// Does `work` on each node, whether it fails for others or not; fails if it failed for any.
-pub(super) fn each(nodes: &[Node], mut work: impl FnMut(&Node) -> Result<(), Error>) -> Result<(), Error> {
+pub(crate) fn each(nodes: &[Node], mut work: impl FnMut(&Node) -> Result<(), Error>) -> Result<(), Error> {
     let mut failed = Vec::new();
     for node in nodes {
         if let Err(error) = work(node) {

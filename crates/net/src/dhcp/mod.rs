@@ -13,6 +13,7 @@ mod lease;
 mod probe;
 mod reply;
 mod request;
+mod search;
 mod server;
 mod settings;
 #[cfg(test)]
@@ -24,5 +25,10 @@ pub use decide::{Action, LeaseChange, Meta, handle, probe_ended};
 pub use lease::LeaseTable;
 pub use reply::{Destination, Reply, ReplyError};
 pub use request::{Request, RequestError, RequestKind};
+pub use search::{FoundServer, SearchError, find_servers};
 pub use server::{BindError, Leases, Server};
 pub use settings::{Settings, Subnet, SubnetError, UefiLoader};
+
+/// RFC 2131 §4.1: ports of servers and of clients.
+const SERVER_PORT: u16 = 67;
+const CLIENT_PORT: u16 = 68;

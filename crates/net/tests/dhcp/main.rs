@@ -4,3 +4,4 @@ mod clients;
 mod external;
 mod ipxe;
 mod netns;
+mod search;

@@ -155,6 +155,18 @@ impl File {
     }
 }
 
+impl File {
+    /// The nodes' interface, if it names one.
+    pub fn interface_name(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
+
+    /// Whether it leaves addresses to another DHCP server.
+    pub fn dhcp_is_external(&self) -> bool {
+        self.dhcp.mode == Some(DhcpMode::External)
+    }
+}
+
 /// The first key below `prefix` that is not in [`KEYS`].
 fn unknown_key(table: &toml::Table, prefix: &str) -> Option<String> {
     table.iter().find_map(|(name, value)| {

@@ -159,7 +159,7 @@ pub enum SettingsError {
     },
     /// A setting without a default is absent.
     #[error(
-        "no interface given: say which network interface the nodes are on, with `--interface IFACE`, WALT_INTERFACE or `interface = \"…\"` in {path}"
+        "no interface given: say which network interface the nodes are on, with walt-server-setup, `--interface IFACE`, WALT_INTERFACE or `interface = \"…\"` in {path}"
     )]
     NoInterface {
         /// Configuration file.
@@ -265,6 +265,11 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Whether another DHCP server assigns the addresses.
+    pub fn is_dhcp_external(&self) -> bool {
+        self.dhcp.mode == DhcpMode::External
     }
 
     /// Full name of the image that a new node of `model` gets.

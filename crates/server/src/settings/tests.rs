@@ -111,7 +111,8 @@ fn limits_are_the_usual_ones_or_those_of_the_file() {
 #[test]
 fn shipped_example_is_valid_and_names_every_key() {
     let text = include_str!("../../../../docs/server.toml");
-    settings(text, &[]).unwrap();
+    settings(text, &["--interface", "eth1"]).unwrap();
+    assert!(matches!(settings(text, &[]), Err(SettingsError::NoInterface { .. })));
     // With its comment signs taken away, every key is there and valid, too.
     let uncommented: String = text
         .lines()
@@ -133,4 +134,17 @@ fn names() {
     assert_eq!(forwarders, ["10.0.0.1:53", "10.0.0.2:5353", "[fd00::1]:53", "[fd00::1]:5353"]);
     assert_eq!(of("[dns]\nenabled = false").dhcp.domain, None);
     assert_eq!(of("[dhcp]\ndomain = \"lab.example.org\"").dhcp.domain.as_deref(), Some("lab.example.org"));
+}
+
+/// server.toml(5) describes each key and no other: a `.TP`, then `.B` and its name.
+#[test]
+fn the_man_page_has_every_key() {
+    let page = include_str!("../../../../docs/man/server.toml.5");
+    let lines: Vec<&str> = page.lines().collect();
+    let keys = lines.windows(2).filter(|pair| pair[0] == ".TP").filter_map(|pair| pair[1].strip_prefix(".B "));
+    let mut described: Vec<&str> = keys.collect();
+    let mut known = file::KEYS.to_vec();
+    described.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(described, known, "docs/man/server.toml.5 and the keys of the configuration differ");
 }
