@@ -98,6 +98,10 @@ fn answer(dispatcher: &Dispatcher<NodeExports>, caller: Caller, message: &[u8]) 
             assert!(out.is_empty());
             read.finish(&mut out);
         }
+        Answer::Work(call) => {
+            assert!(out.is_empty());
+            call.finish(&mut out);
+        }
     }
     let reply = out.bytes();
     let (xid, outcome) = decode_reply(&mut Reader::new(reply)).expect("a well-formed reply");

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use image::View;
 
+use crate::persist::PersistTable;
 use crate::{Boards, MacAddr};
 
 /// One node, as the network services see it.
@@ -38,6 +39,7 @@ impl NodeExport {
 pub struct Exports {
     tables: RwLock<Tables>,
     boards: Boards,
+    persist: PersistTable,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +92,11 @@ impl Exports {
     /// Boards whose own firmware is at work, nodes or not.
     pub fn boards(&self) -> &Boards {
         &self.boards
+    }
+
+    /// The directories that nodes keep over a reboot.
+    pub fn persist(&self) -> &PersistTable {
+        &self.persist
     }
 
     /// Every node, in no order.

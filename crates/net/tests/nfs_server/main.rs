@@ -3,6 +3,7 @@
 mod access;
 mod client;
 mod image;
+mod persist;
 mod procedures;
 mod tools;
 mod transport;
