@@ -315,8 +315,8 @@ impl Input {
         self.end -= self.start;
         self.start = 0;
         if self.end == self.buffer.len() {
-            // Full with less than one record.
-            let larger = if self.buffer.len() < INPUT { (self.buffer.len() * 4).min(INPUT) } else { RECORD };
+            // Full with less than one record. One header more than the longest, so that a longer one is seen as such.
+            let larger = if self.buffer.len() < INPUT { (self.buffer.len() * 4).min(INPUT) } else { RECORD + 4 };
             self.buffer.resize(larger, 0);
         } else if self.end == 0 && self.buffer.len() > INPUT {
             self.buffer.truncate(INPUT);
