@@ -11,8 +11,8 @@ mod node;
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
 pub use node::{
-    BlinkRequest, BootRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration, RenameRequest, Step,
-    StepStatus, Stuck, Trace,
+    BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration,
+    RenameRequest, Step, StepStatus, Stuck, Trace,
 };
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 //! Nodes and other devices, and the timelines of their boots.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A device that has asked for an address.
@@ -46,6 +48,12 @@ pub struct Node {
     pub first_seen: i64,
     /// When it was last heard of.
     pub last_seen: i64,
+    /// Whether it is a machine that the server itself runs.
+    #[serde(default, rename = "virtual")]
+    pub is_virtual: bool,
+    /// Its settings, those that have their defaults, too.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
 }
 
 /// Kind of device.
@@ -159,6 +167,15 @@ pub struct BootRequest {
 pub struct RenameRequest {
     /// Lower-case letters, digits and dashes, the first a letter, at most 63.
     pub name: String,
+}
+
+/// Settings to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ConfigRequest {
+    /// New values by key, such as `netsetup`; an empty value brings the default back.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// Whether a node is to blink.

@@ -71,6 +71,7 @@ pub fn router(control: Control) -> Router {
         .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::forget))
         .route("/v1/nodes/{node}/rename", post(nodes::rename))
         .route("/v1/nodes/{node}/blink", post(nodes::blink))
+        .route("/v1/nodes/{node}/config", post(nodes::configure))
         .route("/v1/user", get(user))
         .route("/v1/nodes/{node}/trace", get(nodes::trace))
         .route("/v1/nodes/{node}/wait", get(nodes::wait))

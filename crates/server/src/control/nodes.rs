@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{
-    BlinkRequest, BootRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress, Rebooted,
-    Registration, RenameRequest, Trace,
+    BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress,
+    Rebooted, Registration, RenameRequest, Trace,
 };
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, Query, State};
@@ -19,7 +19,7 @@ use super::answer::{Refused, problem};
 use super::caller::Caller;
 use super::follow::{Standing, follow};
 use crate::nodes::{RequestError, ask};
-use crate::registration::{Device, Input, Owner};
+use crate::registration::{Device, Input, Owner, config};
 use crate::site::{self, Site, now_ms};
 use crate::timeline::Seen;
 
@@ -199,6 +199,25 @@ pub(crate) async fn rename(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Changes settings of a device: all that are named, or none if one of them makes no sense.
+#[utoipa::path(post, path = "/v1/nodes/{node}/config", params(("node" = String, Path, description = "name, mac or ip")),
+    request_body = ConfigRequest,
+    responses((status = 200, body = Node), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn configure(
+    State(site): State<Arc<Site>>,
+    Path(device): Path<String>,
+    Json(request): Json<ConfigRequest>,
+) -> Result<Json<Node>, Refused> {
+    let mac = site.state().registrar.find_node(&device)?;
+    site.request(Input::Configure { device: mac.to_string(), changes: request.settings.clone() }).await?;
+    let node = node_of(&site, mac)?;
+    for (key, value) in &request.settings {
+        let value = if value.is_empty() { "its default" } else { value };
+        site.tell(format!("{key} of {} is {value} from now on", node.name));
+    }
+    Ok(Json(node))
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct Insistence {
     #[serde(default)]
@@ -304,6 +323,8 @@ fn node(state: &site::State, device: &Device) -> Node {
         step: timeline.and_then(|timeline| timeline.step(now)),
         first_seen: row.first_seen,
         last_seen: timeline.map_or(row.last_seen, |timeline| row.last_seen.max(timeline.heard_ms() / 1000)),
+        is_virtual: row.is_virtual,
+        config: config::effective(row),
     }
 }
 

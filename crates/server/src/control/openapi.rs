@@ -20,6 +20,7 @@ use super::{images, logs, nodes};
         nodes::rename,
         nodes::forget,
         nodes::blink,
+        nodes::configure,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,

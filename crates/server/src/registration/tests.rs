@@ -101,6 +101,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::Link(_) => "link",
             Action::Note { step, .. } => step,
             Action::Hook(_) => "hook",
+            Action::Configured(_) => "configured",
             Action::CollectGarbage => "garbage",
         })
         .collect()

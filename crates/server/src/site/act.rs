@@ -20,6 +20,7 @@ impl Site {
                 }
             }
             Action::Forget(mac) => self.forget(mac),
+            Action::Configured(mac) => self.export(mac),
             Action::SaveImage(row) => self.registry.image(row),
             Action::ForgetImage(key) => self.registry.remove_image(key),
             Action::Pull(key) => self.pull(key),
