@@ -17,14 +17,35 @@ pub struct PersistTable {
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// Name of the directory that it is to have.
+    wanted: Option<String>,
     current: Option<Arc<HostDirectory>>,
     held: Vec<Arc<HostDirectory>>,
 }
 
 impl PersistTable {
-    /// What the node may mount from now on; `None`: nothing.
-    pub fn set(&self, mac: MacAddr, current: Option<Arc<HostDirectory>>) {
-        self.lock().entry(mac).or_default().current = current;
+    /// Name of the directory that the node may mount from now on; `None`: nothing. True if that has to be opened first.
+    pub fn want(&self, mac: MacAddr, name: Option<&str>) -> bool {
+        let mut nodes = self.lock();
+        let entry = nodes.entry(mac).or_default();
+        let before = entry.wanted.take();
+        entry.wanted = name.map(str::to_owned);
+        if before == entry.wanted && (entry.current.is_some() || name.is_none()) {
+            return false;
+        }
+        // One that it still has mounted is open: there must not be two of the same.
+        entry.current = entry.held.iter().find(|held| Some(held.name()) == name).cloned();
+        name.is_some() && entry.current.is_none()
+    }
+
+    /// The directory is open that the node was to have, unless it is to have another by now.
+    pub fn set(&self, mac: MacAddr, directory: Arc<HostDirectory>) {
+        let mut nodes = self.lock();
+        if let Some(entry) = nodes.get_mut(&mac)
+            && entry.wanted.as_deref() == Some(directory.name())
+        {
+            entry.current = Some(directory);
+        }
     }
 
     /// The node has this mounted, as far as we know.
@@ -90,16 +111,25 @@ mod tests {
         let table = PersistTable::default();
         let may = |directory: &Arc<HostDirectory>| table.directory(mac, directory.fsid()).is_some();
         assert!(table.mount(mac).is_none());
-        table.set(mac, Some(Arc::clone(&ada)));
+        assert!(table.want(mac, Some("ada")));
+        table.set(mac, Arc::clone(&bob));
+        assert!(table.mount(mac).is_none(), "that is another's");
+        table.set(mac, Arc::clone(&ada));
+        assert!(!table.want(mac, Some("ada")), "it is there already");
         assert_eq!(table.mount(mac).unwrap().fsid(), ada.fsid());
-        table.set(mac, Some(Arc::clone(&bob)));
+        assert!(table.want(mac, Some("bob")));
+        assert!(table.mount(mac).is_none(), "it is not open yet");
+        table.set(mac, Arc::clone(&bob));
         assert!(may(&ada) && may(&bob));
+        assert!(!table.want(mac, Some("ada")) && Arc::ptr_eq(&table.mount(mac).unwrap(), &ada), "it has it still");
+        assert!(table.want(mac, Some("bob")));
+        table.set(mac, Arc::clone(&bob));
         assert!(table.directory(other, ada.fsid()).is_none());
         assert_eq!(table.release(mac).iter().map(|d| d.fsid()).collect::<Vec<_>>(), [ada.fsid()]);
         assert!(!may(&ada) && may(&bob));
         table.mount(mac);
         assert!(table.release(mac).is_empty(), "it may mount it again");
-        table.set(mac, None);
+        assert!(!table.want(mac, None));
         assert!(!may(&bob) && table.mount(mac).is_none());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tempfile::TempDir;
-use walt_net::nfs::{HostTree, NfsConfig, NfsServer, Transport};
+use walt_net::nfs::{HostDirectory, HostTree, NfsConfig, NfsServer, Transport};
 use walt_net::{Events, Exports};
 use wire::nfs3::{
     Arguments, Change, CreateHow, FileAttr, FileType, NewAttributes, NewTime, Node, Stable, Status, Time, Wcc, WccAttr,
@@ -47,7 +47,7 @@ impl Place {
         let bench = serve([node(1, None), node(2, None), node(3, None)]);
         let tree = HostTree::open(&root.path().join("persist"), reserve, verifier).unwrap();
         for (number, of) in [(1, "n1"), (2, "n2")] {
-            bench.exports.persist().set(mac(number), Some(tree.directory(of, "ada").unwrap()));
+            give(&bench.exports, number, &tree.directory(of, "ada").unwrap());
         }
         (bench, tree)
     }
@@ -70,6 +70,11 @@ impl Place {
     fn syncs(&self) -> u64 {
         self.bench.counters.syncs.load(Relaxed)
     }
+}
+
+fn give(exports: &Exports, number: u8, directory: &Arc<HostDirectory>) {
+    exports.persist().want(mac(number), Some(directory.name()));
+    exports.persist().set(mac(number), Arc::clone(directory));
 }
 
 fn mode(mode: u32) -> NewAttributes {
@@ -431,7 +436,7 @@ fn nobody_leaves_their_own_directory() {
     assert_eq!(client.set(&forged, mode(0o777)), Status::BadHandle as u32);
     // Given to somebody else, and the node has booted again.
     let bob = place.tree.directory("n1", "bob").unwrap();
-    place.bench.exports.persist().set(mac(1), Some(bob));
+    give(&place.bench.exports, 1, &bob);
     assert!(client.getattr(&root).is_ok(), "what runs goes on");
     place.bench.exports.persist().release(mac(1));
     assert_eq!(client.getattr(&root), Err(stale));
@@ -545,7 +550,7 @@ fn large_writes_over_a_connection() {
     let tree = HostTree::open(&root.path().join("persist"), 0, 1).unwrap();
     let exports = Arc::new(Exports::default());
     exports.set(node(1, None));
-    exports.persist().set(mac(1), Some(tree.directory("n1", "ada").unwrap()));
+    give(&exports, 1, &tree.directory("n1", "ada").unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (events, _) = Events::channel(16);
     let config = NfsConfig {

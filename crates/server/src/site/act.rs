@@ -38,6 +38,8 @@ impl Site {
         self.tell(format!("{mac} is forgotten"));
         self.state().timelines.remove(&mac);
         self.exports.remove(mac);
+        // What it has kept stays on disk: only a person removes that.
+        self.exports.persist().remove(mac);
         self.registry.forget_device(mac);
         // Fails only when the daemon stops.
         let _ = self.links.send(mac);
@@ -47,7 +49,8 @@ impl Site {
     pub fn export(&self, mac: MacAddr) {
         let row = self.state().registrar.device(mac).map(|device| device.row.clone());
         let Some(row) = row else { return };
-        let Some(model) = row.model else { return };
+        let Some(model) = row.model.clone() else { return };
+        self.give_persist(&row);
         let image = row.served.as_ref().and_then(|id| self.images.view(id));
         let held = row.held.iter().filter_map(|id| self.images.view(id)).collect();
         self.exports.set(NodeExport { mac, ip: row.ip, name: row.name, model, image, held });
@@ -140,6 +143,7 @@ impl Site {
         self.images.reopen(ids).await;
         let nodes: Vec<_> = self.state().registrar.devices().map(|device| device.row.mac).collect();
         for mac in nodes {
+            self.reopen_persist(mac).await;
             self.export(mac);
         }
     }

@@ -9,14 +9,16 @@ mod act;
 mod archives;
 mod images;
 mod observe;
+mod persist;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::{Problem, ProblemKind};
+use net::nfs::HostTree;
 use net::{Event, Exports, MacAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -56,6 +58,8 @@ pub struct Site {
     hooks: Hooks,
     links: mpsc::UnboundedSender<MacAddr>,
     state_dir: PathBuf,
+    /// Where nodes keep files over a reboot, if this machine can.
+    persist: OnceLock<Arc<HostTree>>,
 }
 
 /// An input, and who waits to hear whether it was accepted.
@@ -94,7 +98,18 @@ impl Site {
         let checkpoints = Checkpoints::new(loaded.checkpoints.iter().cloned());
         let state = Mutex::new(State { registrar, checkpoints, timelines, next_boot: loaded.next_boot });
         let (changed, _) = watch::channel(0);
-        let site = Self { state, changed, requests, registry, exports, images, hooks, links, state_dir };
+        let site = Self {
+            state,
+            changed,
+            requests,
+            registry,
+            exports,
+            images,
+            hooks,
+            links,
+            state_dir,
+            persist: OnceLock::new(),
+        };
         (Arc::new(site), Inbox { requests: inbox, links: links_inbox })
     }
 

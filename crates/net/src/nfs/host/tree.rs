@@ -129,6 +129,7 @@ impl HostTree {
             tree: Arc::clone(self),
             replies_at: self.path.join(node).join(REPLIES).join(name),
             path,
+            name: name.to_owned(),
             fsid: fsid.finish(),
             root,
             root_ino: stat.st_ino,
@@ -178,6 +179,7 @@ impl HostTree {
 pub struct HostDirectory {
     pub(super) tree: Arc<HostTree>,
     path: PathBuf,
+    name: String,
     fsid: u64,
     root: FileHandle,
     pub(super) root_ino: u64,
@@ -190,6 +192,11 @@ impl HostDirectory {
     /// Number of it as a file system.
     pub fn fsid(&self) -> u64 {
         self.fsid
+    }
+
+    /// Its name: that of the user whom it is for.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where it is on the host.
