@@ -17,6 +17,7 @@ mod pc_two_nodes;
 mod pc_uefi;
 mod pc_uefi_http;
 mod pc_usb;
+mod persist;
 mod qemu_arm;
 mod rpi_3_b_sdcard;
 mod rpi_models;
@@ -93,6 +94,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "the first pull takes long: the node reboots until its image is there",
         images: TINY_PC,
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: persist::NAME,
+        what: "/persist: pjdfstest and fsx on it, and files that outlive a server that is killed and a node that reboots",
+        images: TINY_PC,
+        run: persist::run,
     },
     Scenario {
         name: "rpi-models",
@@ -192,6 +199,7 @@ impl Scenario {
         let images = self.images.iter().map(build).collect::<Result<HashMap<_, _>>>()?;
         match self.name {
             rpi_3_b_sdcard::NAME => firmware::tree().map(drop)?,
+            persist::NAME => persist::prepare()?,
             kernel_nfsroot::NAME => {
                 images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;
             }

@@ -11,6 +11,7 @@ mod fuzz;
 mod image;
 mod kernel;
 mod programs;
+mod static_programs;
 mod test;
 
 use std::path::{Path, PathBuf};
