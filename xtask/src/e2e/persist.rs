@@ -17,9 +17,18 @@ pub(super) const NAME: &str = "persist";
 const MAC: &str = "52:54:00:9e:51:01";
 
 /// Two users beside root, as the test suite wants them, and no naps longer than what the clock of files is good for.
+///
+/// Two cases can't pass on any NFS: a file that is unlinked while it is open keeps a name, since the server knows of no open
+/// files (RFC 1813 §4.9); and the C library that is built into the suite says that a file may have 8 names, whatever the
+/// file system says.
 const SUITE: &str = "\
+[features]
+rename_ctime = {}
+utime_now = {}
+utimensat = {}
 [settings]
 naptime = 0.02
+expected_failures = [\"unlink::open_file_not_freed\", \"link::link_count_max\"]
 [dummy_auth]
 entries = [[\"nobody\", \"nobody\"], [\"tests\", \"tests\"]]
 ";
@@ -69,9 +78,9 @@ fn upload(ssh: &Ssh, program: &Path) -> Result<()> {
 
 fn suite(stage: &mut Stage<'_>, ssh: &Ssh) -> Result<()> {
     let begun = Instant::now();
-    ssh.run(&format!("{USERS}\nprintf '{}' > /tmp/suite.toml; mkdir /persist/suite", SUITE.replace('\n', "\\n")))?;
+    ssh.run(&format!("{USERS}\nprintf '%s\\n' '{}' > /tmp/suite.toml; mkdir /persist/suite", SUITE.trim_end()))?;
     let out = ssh.run(
-        "cd /persist/suite; /tmp/pjdfstest -c /tmp/suite.toml -p /persist/suite > /tmp/suite.log 2>&1; \
+        "cd /persist/suite; /tmp/pjdfstest -c /tmp/suite.toml -p /persist/suite -s /run > /tmp/suite.log 2>&1; \
          grep -A3 FAILED /tmp/suite.log; grep Summary /tmp/suite.log || tail -5 /tmp/suite.log",
     )?;
     let plain = without_colours(&out);

@@ -4,6 +4,7 @@ mod access;
 mod client;
 mod image;
 mod persist;
+mod power_cut;
 mod procedures;
 mod tools;
 mod transport;
