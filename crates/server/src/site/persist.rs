@@ -116,3 +116,18 @@ fn directory_name(owner: Owner) -> String {
         Owner::Unnamed => "_other".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_s_directory_is_no_user_s() {
+        for owner in [Owner::Nobody, Owner::Unnamed] {
+            let name = directory_name(owner);
+            let image = format!("docker.io/{name}/tiny:v1");
+            assert!(crate::names::full_image_name(&image).is_err(), "{name} could be a user");
+        }
+        assert_eq!(directory_name(Owner::User("ada".into())), "ada");
+    }
+}
