@@ -51,7 +51,8 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     });
     let (events, _) = Events::channel(1);
     let counters = Arc::new(Counters::default());
-    let exporter = NodeExports::new(exports, events, vec!["/var/lib/walt".to_owned()], Arc::clone(&counters));
+    let exporter =
+        NodeExports::new(Arc::clone(&exports), events, vec!["/var/lib/walt".to_owned()], Arc::clone(&counters));
     let dispatcher = Dispatcher::new(exporter, HandleKey::new([7; 16]), 111, 2049, counters);
     let handles = handles(&dispatcher, "fs");
     let (place, directory) = written_directory();
