@@ -1,4 +1,5 @@
-//! Records, ONC-RPC, port mapper, MOUNT and NFS, through the dispatcher that serves nodes, on a small image.
+//! Records, ONC-RPC, port mapper, MOUNT and NFS, through the dispatcher that serves nodes, on a small image and on a
+//! directory that is read and written.
 //!
 //! The first byte of an input chooses: a stream of records as a connection carries it, or one NFS call with
 //! a good handle (whose MAC no fuzzer would find) in front of arguments that are the input's.
@@ -6,18 +7,22 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 
 use image::tar::{TarAttr, TarWriter};
 use image::{Extent, LayerFiles, View, index};
 use libfuzzer_sys::fuzz_target;
-use net::nfs::{Answer, Caller, Counters, Dispatcher, HandleKey, NodeExports, Transport};
+use net::nfs::{Answer, Caller, Counters, Dispatcher, HandleKey, HostDirectory, HostTree, NodeExports, Transport};
 use net::{Events, Exports, MacAddr, NodeExport};
 use wire::nfs3::{Arguments, decode_directory};
 use wire::rpc::{AcceptStat, Call, Credential, Outcome, UnixIdentity, decode_reply};
 use wire::xdr::{Reader, Writer};
 use wire::{mount, nfs3, record};
 
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 7);
 /// As a connection bounds it.
 const RECORD: usize = 34 << 10;
@@ -25,13 +30,19 @@ const RECORD: usize = 34 << 10;
 struct Bench {
     dispatcher: Dispatcher<NodeExports>,
     handles: Vec<Vec<u8>>,
+    /// Of the directory that is written, and of files in it.
+    written: Vec<Vec<u8>>,
+    /// Where that is.
+    place: PathBuf,
+    /// Calls into it so far.
+    calls: AtomicU64,
 }
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let view = image();
     let exports = Arc::new(Exports::default());
     exports.set(NodeExport {
-        mac: MacAddr([2, 0, 0, 0, 0, 7]),
+        mac: MAC,
         ip: NODE,
         name: "node-7".to_owned(),
         model: "pc-x86-64".to_owned(),
@@ -40,10 +51,15 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     });
     let (events, _) = Events::channel(1);
     let counters = Arc::new(Counters::default());
-    let exporter = NodeExports::new(exports, events, vec!["/var/lib/walt".to_owned()], Arc::clone(&counters));
+    let exporter =
+        NodeExports::new(Arc::clone(&exports), events, vec!["/var/lib/walt".to_owned()], Arc::clone(&counters));
     let dispatcher = Dispatcher::new(exporter, HandleKey::new([7; 16]), 111, 2049, counters);
-    let handles = handles(&dispatcher);
-    Bench { dispatcher, handles }
+    let handles = handles(&dispatcher, "fs");
+    let (place, directory) = written_directory();
+    exports.persist().want(MAC, Some("ada"));
+    exports.persist().set(MAC, directory);
+    let written = self::handles(&dispatcher, "persist");
+    Bench { dispatcher, handles, written, place, calls: AtomicU64::new(0) }
 });
 
 fuzz_target!(|input: &[u8]| {
@@ -66,13 +82,50 @@ fuzz_target!(|input: &[u8]| {
             2 => Credential::Sys(UnixIdentity::new(1000, 1000, &[4])),
             _ => Credential::Sys(UnixIdentity::new(33, 33, &[])),
         };
-        let handle = &bench.handles[usize::from(*object) % bench.handles.len()];
+        let handles = if choice & 8 == 0 { &bench.handles } else { &bench.written };
+        let handle = &handles[usize::from(*object) % handles.len()];
         let mut call = header(u32::from(procedure % 23), credential);
         call.opaque(handle);
         call.raw(arguments);
         answer(&bench.dispatcher, caller, call.bytes());
+        if choice & 8 != 0 && bench.calls.fetch_add(1, Relaxed) % 64 == 63 {
+            bench.tidy();
+        }
     }
 });
+
+impl Bench {
+    /// Removes what was made, and sees that nothing was made elsewhere.
+    fn tidy(&self) {
+        let names = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        assert_eq!(names(&self.place).collect::<Vec<_>>(), [self.place.join("persist")]);
+        assert_eq!(names(&self.place.join("persist")).collect::<Vec<_>>(), [self.place.join("persist/n")]);
+        for path in names(&self.place.join("persist/n/ada")) {
+            let base = BASE.iter().any(|name| path.ends_with(name));
+            if !base && std::fs::remove_file(&path).is_err() {
+                let _nested = std::fs::remove_dir_all(&path);
+            }
+        }
+    }
+}
+
+/// What is in the written directory at first.
+const BASE: [&str; 4] = ["dir", "file", "link", "pipe"];
+
+/// A directory in memory, where to be durable costs nothing.
+fn written_directory() -> (PathBuf, Arc<HostDirectory>) {
+    let place = Path::new("/dev/shm").join(format!("walt-fuzz-nfs-{}", std::process::id()));
+    let _of_another = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).expect("a directory in memory");
+    let tree = HostTree::open(&place.join("persist"), 0, 1).expect("file handles (as root)");
+    let directory = tree.directory("n", "ada").expect("a directory");
+    std::fs::create_dir(directory.path().join("dir")).expect("a directory");
+    std::fs::write(directory.path().join("file"), [7; 5000]).expect("a file");
+    std::os::unix::fs::symlink("/etc/passwd", directory.path().join("link")).expect("a symlink");
+    let made = std::process::Command::new("mkfifo").arg(directory.path().join("pipe")).status();
+    assert!(made.is_ok_and(|status| status.success()), "a pipe");
+    (place, directory)
+}
 
 /// Answers a message and checks what holds for every reply.
 fn answer(dispatcher: &Dispatcher<NodeExports>, caller: Caller, message: &[u8]) -> Option<Vec<u8>> {
@@ -98,6 +151,10 @@ fn answer(dispatcher: &Dispatcher<NodeExports>, caller: Caller, message: &[u8]) 
             assert!(out.is_empty());
             read.finish(&mut out);
         }
+        Answer::Work(call) => {
+            assert!(out.is_empty());
+            call.finish(&mut out);
+        }
     }
     let reply = out.bytes();
     let (xid, outcome) = decode_reply(&mut Reader::new(reply)).expect("a well-formed reply");
@@ -115,24 +172,27 @@ fn header(procedure: u32, credential: Credential) -> Writer {
 }
 
 /// Handles of everything in the image, got as a client gets them.
-fn handles(dispatcher: &Dispatcher<NodeExports>) -> Vec<Vec<u8>> {
+fn handles(dispatcher: &Dispatcher<NodeExports>, share: &str) -> Vec<Vec<u8>> {
     let caller = Caller { ip: NODE, transport: Transport::Tcp };
     let root = Credential::Sys(UnixIdentity::new(0, 0, &[]));
     let mut call = Writer::new();
     Call { xid: 1, program: mount::PROGRAM, version: mount::VERSION, procedure: mount::MNT, credential: root }
         .encode(&mut call);
-    call.opaque(b"/var/lib/walt/nodes/192.168.1.7/fs");
+    call.opaque(format!("/var/lib/walt/nodes/192.168.1.7/{share}").as_bytes());
     let mounted = answer(dispatcher, caller, call.bytes()).expect("a mount");
     let mut handles = vec![mount::decode_mnt_result(&mut Reader::new(&mounted)).unwrap().unwrap().to_vec()];
     let mut next = 0;
     while next < handles.len() {
         let arguments =
-            Arguments::ReadDirPlus { dir: &handles[next], cookie: 2, verifier: 0, dir_count: 8192, max_count: 65_536 };
+            Arguments::ReadDirPlus { dir: &handles[next], cookie: 0, verifier: 0, dir_count: 8192, max_count: 65_536 };
         let mut call = header(arguments.procedure(), root);
         arguments.encode(&mut call);
         let listing = answer(dispatcher, caller, call.bytes()).expect("a listing");
         let _not_a_directory = decode_directory(&mut Reader::new(&listing), true, |entry| {
-            handles.push(entry.handle.unwrap().to_vec());
+            // The directory itself and the one above are there already, or not to be had.
+            if let (Some(handle), false) = (entry.handle, entry.name.starts_with(b".")) {
+                handles.push(handle.to_vec());
+            }
         });
         next += 1;
     }

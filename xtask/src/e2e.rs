@@ -19,6 +19,7 @@ mod pc_two_nodes;
 mod pc_uefi;
 mod pc_uefi_http;
 mod pc_usb;
+mod persist;
 mod platform;
 mod qemu_arm;
 mod rpi_3_b_sdcard;
@@ -96,6 +97,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "the first pull takes long: the node reboots until its image is there",
         images: TINY_PC,
         run: pc_image_arrives_late::run,
+    },
+    Scenario {
+        name: persist::NAME,
+        what: "/persist: pjdfstest and fsx on it, and files that outlive a server that is killed and a node that reboots",
+        images: TINY_PC,
+        run: persist::run,
     },
     Scenario {
         name: "rpi-models",
@@ -214,6 +221,7 @@ impl Scenario {
         match self.name {
             install::NAME if !testbed::lab::inside() => install::prepare()?,
             rpi_3_b_sdcard::NAME => firmware::tree().map(drop)?,
+            persist::NAME => persist::prepare()?,
             kernel_nfsroot::NAME => {
                 images.get(&Recipe::TinyPc).map(kernel_nfsroot::image).transpose()?;
             }

@@ -14,6 +14,7 @@ mod image;
 mod kernel;
 mod man;
 mod programs;
+mod static_programs;
 mod test;
 
 use std::path::{Path, PathBuf};

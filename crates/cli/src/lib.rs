@@ -1,8 +1,8 @@
 //! The commands of a WalT platform's users, as a library: `main` calls [`run`] and nothing else.
 
 mod args;
-mod device;
 mod completion;
+mod device;
 pub mod dhcp_event;
 mod help;
 mod http;

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use image::View;
 
+use crate::persist::PersistTable;
 use crate::{Boards, Devices, MacAddr};
 
 /// One node, as the network services see it.
@@ -39,6 +40,7 @@ pub struct Exports {
     tables: RwLock<Tables>,
     boards: Boards,
     devices: Devices,
+    persist: PersistTable,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,11 @@ impl Exports {
     /// Names and addresses of all devices, nodes or not.
     pub fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    /// The directories that nodes keep over a reboot.
+    pub fn persist(&self) -> &PersistTable {
+        &self.persist
     }
 
     /// Every node, in no order.

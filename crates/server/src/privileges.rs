@@ -7,8 +7,12 @@
 //! * `CAP_SYS_ADMIN`: mounting images (FUSE) and unmounting them, at any time;
 //! * `CAP_NET_RAW`, `CAP_NET_ADMIN`: raw DHCP frames and ARP probes on the nodes' interface;
 //! * `CAP_NET_BIND_SERVICE`: TFTP and NFS answers from low ports;
-//! * `CAP_SETUID`, `CAP_SETGID`, `CAP_KILL`: QEMU runs as an unprivileged user, and is killed if it hangs;
-//! * `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_OVERRIDE`: the state directory, if it is not root's own.
+//! * `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_OVERRIDE`: the state directory, if it is not root's own, and what root of a node
+//!   does with files in `/persist`;
+//! * `CAP_SETUID`, `CAP_SETGID`: acting on those files as each user of the node (fsuid, fsgid, groups); running QEMU as an
+//!   unprivileged user, which `CAP_KILL` can end when it hangs;
+//! * `CAP_DAC_READ_SEARCH`: finding them by handle (open_by_handle_at(2) asks for it);
+//! * `CAP_FSETID`, `CAP_MKNOD`: what else root of a node may do there: keep setuid bits, make devices.
 //!
 //! Nothing that it runs (hooks) can gain privileges again: `no_new_privs` is set, and the bounding set
 //! is cut. Threads inherit both from their parent.
@@ -29,7 +33,10 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::DAC_OVERRIDE);
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD);
 
 /// Gives up, for the calling thread and those it starts, all that is not needed after the sockets
 /// are bound. Without any capability (not started as root) there is nothing to give up.

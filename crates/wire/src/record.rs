@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+/// Most fragments of a record: clients send one or a few, and each costs a step whenever more has come.
+const FRAGMENTS: usize = 1024;
+
 /// Set in a fragment's header when it is the record's last.
 const LAST: u32 = 1 << 31;
 
 /// The peer's stream can't be followed any further: close it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("record of more than {limit} bytes")]
+#[error("record of more than {limit} bytes, or of more than {FRAGMENTS} fragments")]
 pub struct RecordTooLong {
     /// Most bytes that a record may have, fragment headers included.
     pub limit: usize,
@@ -34,7 +37,7 @@ pub fn next_record(buffer: &[u8], limit: usize) -> Result<Option<Record<'_>>, Re
         let header = u32::from_be_bytes(*header);
         end = end.saturating_add(4).saturating_add((header & !LAST) as usize);
         fragments += 1;
-        if end > limit {
+        if end > limit || fragments > FRAGMENTS {
             return Err(RecordTooLong { limit });
         }
         if header & LAST != 0 {

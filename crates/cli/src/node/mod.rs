@@ -27,8 +27,8 @@ use crate::http::{Client, target};
 use crate::report;
 use crate::{reach, trace};
 
-pub(crate) use set::members;
 pub(crate) use set::each;
+pub(crate) use set::members;
 use set::owned;
 pub(crate) use show::{familiar, painted};
 

@@ -37,7 +37,7 @@ fn file_type(kind: FileKind) -> FileType {
 }
 
 /// RFC 1813 §2.5 `nfstime3` has unsigned 32-bit seconds: what is before 1970 or after 2106 is moved there.
-fn time(time: Timestamp) -> Time {
+pub(super) fn time(time: Timestamp) -> Time {
     match u32::try_from(time.secs) {
         Ok(seconds) => Time { seconds, nanos: time.nanos },
         Err(_) if time.secs < 0 => Time::default(),

@@ -20,19 +20,21 @@ use super::clients::Admission;
 use super::content::{Content, send_more};
 use super::dispatch::{Answer, Caller, PendingRead, Transport};
 use super::filesystem::Exporter;
-use super::procedures::WRITE_SIZE;
+use super::host::{PendingCall, WRITE_SIZE};
 use super::server::Shared;
 
 /// Largest record taken in: the largest WRITE that we announce, and room for its headers.
 const RECORD: usize = WRITE_SIZE as usize + 2048;
 /// First size of the input buffer; it grows up to [`INPUT`] under load.
 const INPUT_START: usize = 4 << 10;
-/// Largest input buffer: some hundred small requests at once.
+/// Largest input buffer for small requests, some hundred at once. It is larger only while a record is.
 const INPUT: usize = 64 << 10;
 /// Replies are sent when there are this many bytes of them, even if more requests wait.
 const FLUSH: usize = 256 << 10;
-/// READs from disk that one connection may have under way.
+/// READs from disk, and calls into a directory of the host, that one connection may have under way.
 const WAITING: usize = 16;
+/// Bytes of such calls, of one connection, beside the last one.
+const HELD: usize = 1 << 20;
 
 /// A connection with its buffers.
 pub(super) struct Connection<E: Exporter> {
@@ -46,13 +48,18 @@ pub(super) struct Connection<E: Exporter> {
     data: Option<Content<E::Fs>>,
     /// READs from disk whose replies have not come back.
     waiting: usize,
+    /// Bytes of the calls among them.
+    held: usize,
     finished: mpsc::Receiver<Finished>,
     finish: mpsc::Sender<Finished>,
 }
 
 /// A reply that came back from the disk. The permit is the client's, until the reply is sent.
 struct Finished {
-    reply: Writer,
+    /// None if the call ended in a fault of ours: the client will ask again.
+    reply: Option<Writer>,
+    /// Bytes that the call held.
+    held: usize,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -84,6 +91,7 @@ impl<E: Exporter> Connection<E> {
             output: Writer::new(),
             data: None,
             waiting: 0,
+            held: 0,
             finished,
             finish,
         }
@@ -104,14 +112,16 @@ impl<E: Exporter> Connection<E> {
             while self.answer_buffered()? {
                 self.send().await?;
             }
-            let may_read = self.waiting < WAITING;
+            let may_read = self.may_take_more();
+            let room = if may_read { self.input.room() } else { &mut [] };
             tokio::select! {
-                read = self.stream.read(self.input.room()), if may_read => match read? {
+                read = self.stream.read(room), if may_read => match read? {
                     0 => return Err(Ended::Closed),
                     length => self.input.filled(length),
                 },
                 Some(done) = self.finished.recv(), if self.waiting > 0 => {
                     self.waiting -= 1;
+                    self.held -= done.held;
                     self.send_finished(done).await?;
                 }
                 () = &mut idle => {
@@ -129,7 +139,7 @@ impl<E: Exporter> Connection<E> {
 
     /// Answers the records that are here whole, up to [`FLUSH`] bytes of replies; whether there are any.
     fn answer_buffered(&mut self) -> Result<bool, Ended> {
-        while self.waiting < WAITING && self.output.len() < FLUSH && self.data.is_none() {
+        while self.may_take_more() && self.output.len() < FLUSH && self.data.is_none() {
             let Some(found) = record::next_record(self.input.bytes(), RECORD)? else { break };
             let start = self.output.len();
             if start == 0 && self.output.capacity() == 0 {
@@ -155,6 +165,17 @@ impl<E: Exporter> Connection<E> {
                         Arc::clone(&self.shared),
                         Arc::clone(&self.admission.reads),
                         read,
+                        self.finish.clone(),
+                    ));
+                }
+                Answer::Work(call) => {
+                    self.output.truncate(start);
+                    self.waiting += 1;
+                    self.held += call.size();
+                    tokio::spawn(work(
+                        Arc::clone(&self.shared),
+                        Arc::clone(&self.admission.reads),
+                        call,
                         self.finish.clone(),
                     ));
                 }
@@ -184,9 +205,14 @@ impl<E: Exporter> Connection<E> {
     }
 
     async fn send_finished(&mut self, done: Finished) -> Result<(), Ended> {
-        let sent = send_all(&mut self.stream, done.reply.bytes(), self.shared.limits.stalled).await;
-        self.shared.buffers.give(done.reply);
+        let Some(reply) = done.reply else { return Ok(()) };
+        let sent = send_all(&mut self.stream, reply.bytes(), self.shared.limits.stalled).await;
+        self.shared.buffers.give(reply);
         sent
+    }
+
+    fn may_take_more(&self) -> bool {
+        self.waiting < WAITING && self.held < HELD
     }
 }
 
@@ -218,8 +244,31 @@ async fn finish<E: Exporter>(
     });
     if let Ok(reply) = read.await {
         // The channel has room for every read under way.
-        let _ended = done.try_send(Finished { reply, _permit: permit });
+        let _ended = done.try_send(Finished { reply: Some(reply), held: 0, _permit: permit });
     }
+}
+
+/// Carries out a call into a directory of the host. Not begun if the connection has ended: whoever made it will make it
+/// again.
+async fn work<E: Exporter>(
+    shared: Arc<Shared<E>>,
+    client: Arc<tokio::sync::Semaphore>,
+    call: Box<PendingCall>,
+    done: mpsc::Sender<Finished>,
+) {
+    let held = call.size();
+    let Ok(permit) = client.acquire_owned().await else { return };
+    if done.is_closed() {
+        return;
+    }
+    let mut reply = shared.buffers.take();
+    reply.u32(0);
+    let reply = shared.workers.run(*call, reply).await.map(|mut reply| {
+        reply.set_u32(0, record::header(reply.len() - 4));
+        reply
+    });
+    // The channel has room for every call under way.
+    let _ended = done.try_send(Finished { reply, held, _permit: permit });
 }
 
 async fn send_all(stream: &mut TcpStream, bytes: &[u8], stalled: std::time::Duration) -> Result<(), Ended> {
@@ -265,8 +314,13 @@ impl Input {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        if self.end == self.buffer.len() && self.buffer.len() < INPUT {
-            self.buffer.resize((self.buffer.len() * 4).min(INPUT), 0);
+        if self.end == self.buffer.len() {
+            // Full with less than one record. One header more than the longest, so that a longer one is seen as such.
+            let larger = if self.buffer.len() < INPUT { (self.buffer.len() * 4).min(INPUT) } else { RECORD + 4 };
+            self.buffer.resize(larger, 0);
+        } else if self.end == 0 && self.buffer.len() > INPUT {
+            self.buffer.truncate(INPUT);
+            self.buffer.shrink_to_fit();
         }
         &mut self.buffer[self.end..]
     }

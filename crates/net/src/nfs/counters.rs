@@ -25,6 +25,12 @@ pub struct Counters {
     pub bytes_read: AtomicU64,
     /// Reads that had to wait for the disk.
     pub reads_from_disk: AtomicU64,
+    /// Calls that change something in a host directory.
+    pub changes: AtomicU64,
+    /// Waits until something is on disk.
+    pub syncs: AtomicU64,
+    /// Calls that came again and were given the answer from before.
+    pub replayed: AtomicU64,
     /// TCP connections open now.
     pub connections: AtomicU64,
     /// TCP connections closed at once because a limit was reached.

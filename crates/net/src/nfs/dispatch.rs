@@ -9,6 +9,7 @@ use wire::rpc::{AcceptStat, Call, CallError, encode_accepted, encode_denied};
 use wire::xdr::{Reader, Writer};
 
 use super::filesystem::{Exporter, Filesystem};
+use super::host::{self, HostHandle, PendingCall};
 use super::portmap::Ports;
 use super::procedures::{Files, Read, Rest};
 use super::{Content, Counters, HandleKey, attributes, mount, portmap};
@@ -61,6 +62,8 @@ pub enum Answer<Fs> {
     Data(Content<Fs>),
     /// Nothing is in the writer: the reply needs data that is not in memory.
     Wait(PendingRead<Fs>),
+    /// Nothing is in the writer: the call is one into a directory of the host.
+    Work(Box<PendingCall>),
 }
 
 /// A READ whose data must come from the disk.
@@ -155,6 +158,10 @@ impl<E: Exporter> Dispatcher<E> {
                 self.counters.reads_from_disk.fetch_add(1, Relaxed);
                 Answer::Wait(PendingRead { xid: call.xid, read })
             }
+            Ok(Done::Work(call)) => {
+                out.truncate(start);
+                Answer::Work(call)
+            }
             Err(stat) => {
                 let counter = match stat {
                     AcceptStat::GarbageArguments => &self.counters.malformed,
@@ -175,6 +182,13 @@ impl<E: Exporter> Dispatcher<E> {
         reader: &mut Reader<'_>,
         out: &mut Writer,
     ) -> Result<Done<E::Fs>, AcceptStat> {
+        // Every procedure that has arguments begins them with a handle.
+        let first = Reader::new(reader.rest()).opaque(wire::nfs3::MAX_HANDLE as u32).unwrap_or_default();
+        if HostHandle::is_claimed_by(first)
+            && let Some(handle) = HostHandle::verify(first, &self.key)
+        {
+            return Ok(self.host(caller, call, &handle, reader.rest(), out));
+        }
         let arguments = Arguments::decode(call.procedure, reader)
             .map_err(|_| AcceptStat::GarbageArguments)?
             .ok_or(AcceptStat::ProcedureUnavailable)?;
@@ -187,6 +201,32 @@ impl<E: Exporter> Dispatcher<E> {
         };
         Ok(files.answer(&arguments, out).map_or(Done::Reply, Done::Rest))
     }
+
+    /// A call with a handle into a directory of the host.
+    fn host(
+        &self,
+        caller: Caller,
+        call: &Call,
+        handle: &HostHandle,
+        arguments: &[u8],
+        out: &mut Writer,
+    ) -> Done<E::Fs> {
+        let Some(directory) = self.exporter.directory(caller.ip, handle.fsid) else {
+            self.counters.stale_handles.fetch_add(1, Relaxed);
+            host::refuse(call.procedure, Status::Stale, out);
+            return Done::Reply;
+        };
+        Done::Work(Box::new(PendingCall {
+            xid: call.xid,
+            procedure: call.procedure,
+            credential: call.credential,
+            transport: caller.transport,
+            directory,
+            key: self.key.clone(),
+            counters: Arc::clone(&self.counters),
+            arguments: arguments.to_vec(),
+        }))
+    }
 }
 
 /// What became of a call that was accepted.
@@ -194,4 +234,5 @@ enum Done<Fs> {
     Reply,
     Silence,
     Rest(Rest<Fs>),
+    Work(Box<PendingCall>),
 }

@@ -1,4 +1,4 @@
-//! The path that a client mounts: `<root>/nodes/<key>/fs`, or a directory below it.
+//! The path that a client mounts: `<root>/nodes/<key>/fs`, or a directory below it, or `<root>/nodes/<key>/persist`.
 
 use std::net::Ipv4Addr;
 
@@ -12,10 +12,19 @@ pub(super) enum NodeKey<'a> {
     Name(&'a str),
 }
 
-/// Splits a path into the node it names and what follows `fs` (no slash at its ends, often empty).
+/// What of a node a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Share<'a> {
+    /// Its image, and what follows `fs` (no slash at its ends, often empty).
+    Image(Vec<&'a [u8]>),
+    /// The directory that is its own and its user's.
+    Persist,
+}
+
+/// Splits a path into the node it names and what of it is meant.
 ///
 /// `roots` are the directories that may stand before `nodes`. Doubled and trailing slashes don't count.
-pub(super) fn parse<'a>(path: &'a [u8], roots: &[String]) -> Option<(NodeKey<'a>, Vec<&'a [u8]>)> {
+pub(super) fn parse<'a>(path: &'a [u8], roots: &[String]) -> Option<(NodeKey<'a>, Share<'a>)> {
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|part| !part.is_empty()).collect();
     if path.first() != Some(&b'/') {
         return None;
@@ -27,7 +36,11 @@ pub(super) fn parse<'a>(path: &'a [u8], roots: &[String]) -> Option<(NodeKey<'a>
         }
         Some(below).filter(|below| below.first() == Some(&&b"nodes"[..]))
     })?;
-    let [_nodes, key, b"fs", inside @ ..] = below else { return None };
+    let (key, share) = match below {
+        [_nodes, key, b"fs", inside @ ..] => (key, Share::Image(inside.to_vec())),
+        [_nodes, key, b"persist"] => (key, Share::Persist),
+        _ => return None,
+    };
     let key = std::str::from_utf8(key).ok()?;
     let key = if let Ok(ip) = key.parse() {
         NodeKey::Ip(ip)
@@ -36,7 +49,7 @@ pub(super) fn parse<'a>(path: &'a [u8], roots: &[String]) -> Option<(NodeKey<'a>
     } else {
         NodeKey::Name(key)
     };
-    Some((key, inside.to_vec()))
+    Some((key, share))
 }
 
 #[cfg(test)]
@@ -71,8 +84,14 @@ mod tests {
             ("", None),
         ];
         for (path, expected) in table {
-            let parsed = parse(path.as_bytes(), &roots);
-            assert_eq!(parsed.as_ref().map(|(key, inside)| (*key, inside.as_slice())), *expected, "{path}");
+            let expected = expected.map(|(key, inside)| (key, Share::Image(inside.to_vec())));
+            assert_eq!(parse(path.as_bytes(), &roots), expected, "{path}");
+        }
+        for path in ["/var/lib/walt/nodes/192.168.1.7/persist", "/srv/state/nodes/192.168.1.7//persist/"] {
+            assert_eq!(parse(path.as_bytes(), &roots), Some((ip, Share::Persist)));
+        }
+        for path in ["/var/lib/walt/nodes/192.168.1.7/persist/x", "/var/lib/walt/persist", "/nodes/a/persist"] {
+            assert_eq!(parse(path.as_bytes(), &roots), None);
         }
         assert_eq!(parse(b"/var/lib/walt/nodes/\xff/fs", &roots), None);
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use image::{Attr, DirEntry, Extent, Ino, View};
 use wire::mount::MountStat;
 
+use super::HostDirectory;
+
 /// A file system that can be served. [`View`] documents each of these.
 #[expect(missing_docs, reason = "each is documented where it is implemented, in image::View")]
 pub trait Filesystem: Send + Sync + 'static {
@@ -30,6 +32,9 @@ pub trait Exporter: Send + Sync + 'static {
     /// The file system with this fsid, if this client may use handles into it.
     fn filesystem(&self, client: Ipv4Addr, fsid: u64) -> Option<Arc<Self::Fs>>;
 
+    /// The directory of the host with this fsid, if this client may use handles into it.
+    fn directory(&self, client: Ipv4Addr, fsid: u64) -> Option<Arc<HostDirectory>>;
+
     /// The directory that `path` names, if this client may mount it. From then on its handles are good.
     fn mount(&self, client: Ipv4Addr, path: &[u8]) -> Result<MountPoint<Self::Fs>, MountStat>;
 
@@ -39,11 +44,16 @@ pub trait Exporter: Send + Sync + 'static {
 
 /// Where a mount starts.
 #[derive(Debug)]
-pub struct MountPoint<Fs> {
-    /// File system.
-    pub fs: Arc<Fs>,
-    /// Directory in it.
-    pub dir: Ino,
+pub enum MountPoint<Fs> {
+    /// In an image.
+    Image {
+        /// File system.
+        fs: Arc<Fs>,
+        /// Directory in it.
+        dir: Ino,
+    },
+    /// A directory of the host.
+    Directory(Arc<HostDirectory>),
 }
 
 /// A client's own line in MOUNT's EXPORT and DUMP.

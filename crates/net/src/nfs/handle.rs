@@ -18,7 +18,7 @@ impl HandleKey {
         Self(SipHasher24::new_with_key(&secret))
     }
 
-    fn mac(&self, body: &[u8]) -> [u8; 8] {
+    pub(super) fn mac(&self, body: &[u8]) -> [u8; 8] {
         let mut hasher = self.0;
         hasher.write(body);
         hasher.finish().to_be_bytes()

@@ -6,7 +6,7 @@ use wire::mount::{self, DUMP, EXPORT, MNT, NULL, UMNT, UMNTALL};
 use wire::rpc::AcceptStat;
 use wire::xdr::{Reader, Writer};
 
-use super::filesystem::{Exporter, Filesystem};
+use super::filesystem::{Exporter, Filesystem, MountPoint};
 use super::handle::{FileHandle, HandleKey};
 
 /// Writes the results of `procedure`; `Err` is the reply's status instead.
@@ -23,10 +23,11 @@ pub(super) fn answer<E: Exporter>(
         MNT => {
             let path = mount::decode_path(arguments).map_err(|_| AcceptStat::GarbageArguments)?;
             match exporter.mount(client, path) {
-                Ok(point) => {
-                    let root = FileHandle { fsid: point.fs.fsid(), ino: point.dir };
+                Ok(MountPoint::Image { fs, dir }) => {
+                    let root = FileHandle { fsid: fs.fsid(), ino: dir };
                     mount::encode_mounted(out, &root.sign(key));
                 }
+                Ok(MountPoint::Directory(directory)) => mount::encode_mounted(out, &directory.root().sign(key)),
                 Err(stat) => mount::encode_refused(out, stat),
             }
         }

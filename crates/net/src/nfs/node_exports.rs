@@ -1,4 +1,4 @@
-//! The nodes' images as NFS exports.
+//! The nodes' images, and their own directories, as NFS exports.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use image::{FileKind, Ino, ROOT, ResolveError, View};
 use wire::mount::MountStat;
 
 use super::Counters;
-use super::export_path::{NodeKey, parse};
+use super::export_path::{NodeKey, Share, parse};
 use super::filesystem::{Exporter, MountPoint, OwnExport};
+use super::host::HostDirectory;
 use crate::{Event, Events, Exports, NodeExport};
 
 /// Longest path repeated in an event, in bytes.
@@ -24,6 +25,9 @@ pub struct NodeExports {
     counters: Arc<Counters>,
 }
 
+/// The reason that is no event.
+const NONE: &str = "the node is to have no directory that lasts";
+
 /// A mount that is refused: what the client is told, and what the daemon is.
 struct Refusal(MountStat, &'static str);
 
@@ -33,8 +37,9 @@ impl NodeExports {
         Self { exports, events, roots, counters }
     }
 
-    fn find(&self, client: Ipv4Addr, path: &[u8]) -> Result<(Arc<NodeExport>, Arc<View>, Ino), Refusal> {
-        let (key, inside) =
+    /// The node at `client`, if the path is its own, and what the path means.
+    fn own<'a>(&self, client: Ipv4Addr, path: &'a [u8]) -> Result<(Arc<NodeExport>, Share<'a>), Refusal> {
+        let (key, share) =
             parse(path, &self.roots).ok_or(Refusal(MountStat::NotFound, "the path is not that of a node"))?;
         let caller =
             self.exports.by_ip(client).ok_or(Refusal(MountStat::Access, "no node is known at this address"))?;
@@ -47,8 +52,12 @@ impl NodeExports {
         if named.is_none_or(|node| node.mac != caller.mac) {
             return Err(Refusal(MountStat::Access, "the path is another node's"));
         }
+        Ok((caller, share))
+    }
+
+    fn find(&self, caller: &NodeExport, inside: &[&[u8]]) -> Result<(Arc<View>, Ino), Refusal> {
         let view = caller.image.clone().ok_or(Refusal(MountStat::ServerFault, "the node's image is not ready"))?;
-        let dir = match inside.as_slice() {
+        let dir = match inside {
             [] => ROOT,
             parts => view.resolve(&parts.join(&b'/')).map_err(|error| match error {
                 ResolveError::NotADirectory => Refusal(MountStat::NotDirectory, "the path leads through a file"),
@@ -58,7 +67,7 @@ impl NodeExports {
         if view.attr(dir).is_none_or(|attr| attr.kind != FileKind::Directory) {
             return Err(Refusal(MountStat::NotDirectory, "the path is no directory"));
         }
-        Ok((caller, view, dir))
+        Ok((view, dir))
     }
 }
 
@@ -69,23 +78,43 @@ impl Exporter for NodeExports {
         self.exports.by_ip(client)?.view(fsid).cloned()
     }
 
+    fn directory(&self, client: Ipv4Addr, fsid: u64) -> Option<Arc<HostDirectory>> {
+        let node = self.exports.by_ip(client)?;
+        self.exports.persist().directory(node.mac, fsid)
+    }
+
     fn mount(&self, client: Ipv4Addr, path: &[u8]) -> Result<MountPoint<View>, MountStat> {
-        match self.find(client, path) {
-            Ok((node, view, dir)) => {
+        let mounted = self.own(client, path).and_then(|(node, share)| match share {
+            Share::Image(inside) => {
+                let (view, dir) = self.find(&node, &inside)?;
                 // The daemon may change the entry at any time: what is there now is added to.
                 self.exports.update(node.mac, |node| {
                     if !node.held.iter().any(|held| held.fsid() == view.fsid()) {
                         node.held.push(Arc::clone(&view));
                     }
                 });
-                self.counters.mounts.fetch_add(1, Relaxed);
                 self.events.send(Event::Mounted { client, image: view.id().to_owned() });
-                Ok(MountPoint { fs: view, dir })
+                Ok(MountPoint::Image { fs: view, dir })
+            }
+            // "Not found" is how the agent of a node learns that it is to have none: no fault of anybody's.
+            Share::Persist => self
+                .exports
+                .persist()
+                .mount(node.mac)
+                .map(MountPoint::Directory)
+                .ok_or(Refusal(MountStat::NotFound, NONE)),
+        });
+        match mounted {
+            Ok(point) => {
+                self.counters.mounts.fetch_add(1, Relaxed);
+                Ok(point)
             }
             Err(Refusal(stat, reason)) => {
                 self.counters.mounts_refused.fetch_add(1, Relaxed);
-                let path = String::from_utf8_lossy(&path[..path.len().min(EVENT_PATH)]).into_owned();
-                self.events.send(Event::MountRefused { client, path, reason });
+                if reason != NONE {
+                    let path = String::from_utf8_lossy(&path[..path.len().min(EVENT_PATH)]).into_owned();
+                    self.events.send(Event::MountRefused { client, path, reason });
+                }
                 Err(stat)
             }
         }

@@ -229,7 +229,11 @@ impl<E: Exporter> Files<'_, E> {
         // New content is a new file system: this one never changes.
         let stat = FsStat {
             total_bytes: object.fs.total_bytes(),
+            free_bytes: 0,
+            available_bytes: 0,
             total_files: object.fs.inode_count(),
+            free_files: 0,
+            available_files: 0,
             invariant_seconds: u32::MAX,
         };
         stat.encode(out, &object.wire);
@@ -239,7 +243,12 @@ impl<E: Exporter> Files<'_, E> {
     fn fsinfo(&self, object: &[u8], out: &mut Writer) -> Result<(), Failure> {
         let object = self.open(object)?;
         let transport = self.caller.transport;
-        let info = FsInfo { read_size: transport.read_size(), write_size: WRITE_SIZE, dir_size: transport.dir_size() };
+        let info = FsInfo {
+            read_size: transport.read_size(),
+            write_size: WRITE_SIZE,
+            dir_size: transport.dir_size(),
+            can_set_time: false,
+        };
         info.encode(out, &object.wire);
         Ok(())
     }

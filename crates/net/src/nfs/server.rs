@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::buffers::Buffers;
 use super::clients::Clients;
+use super::host::Workers;
 use super::{Counters, Dispatcher, Exporter, HandleKey, NodeExports, tcp, udp};
 use crate::{Events, Exports};
 
@@ -43,10 +44,14 @@ pub struct Limits {
     pub connections: usize,
     /// TCP connections of one address. (Linux makes 16 at most: mount option `nconnect`.)
     pub connections_per_client: usize,
-    /// READs from disk under way, of one address over TCP, up to the moment their reply is sent.
+    /// READs from disk, and calls into a directory of the host, under way, of one address over TCP, up to the moment
+    /// their reply is sent.
     pub reads_per_client: usize,
     /// READs from disk under way, in all.
     pub reads: usize,
+    /// Threads for calls into directories of the host, in all. Most of the time they wait for the disk, and those that
+    /// wait together are served by one write of its journal.
+    pub workers: usize,
     /// A connection that is silent for this long is closed (within twice that time). The Linux client
     /// closes its own after 5 minutes.
     pub idle: Duration,
@@ -61,6 +66,7 @@ impl Default for Limits {
             connections_per_client: 96,
             reads_per_client: 16,
             reads: 32,
+            workers: 16,
             idle: Duration::from_secs(360),
             stalled: Duration::from_secs(60),
         }
@@ -98,6 +104,7 @@ pub(super) struct Shared<E: Exporter> {
     pub(super) buffers: Buffers,
     pub(super) clients: Arc<Clients>,
     pub(super) reads: Semaphore,
+    pub(super) workers: Workers,
     pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
 }
@@ -130,6 +137,7 @@ impl<E: Exporter> NfsServer<E> {
             buffers: Buffers::default(),
             clients: Arc::new(Clients::new(config.limits)),
             reads: Semaphore::new(config.limits.reads),
+            workers: Workers::new(config.limits.workers),
             counters,
             limits: config.limits,
         };

@@ -9,6 +9,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use wire::xdr::Writer;
 
+use super::PendingCall;
 use super::dispatch::{Answer, Caller, PendingRead, Transport};
 use super::filesystem::Exporter;
 use super::server::Shared;
@@ -49,6 +50,9 @@ pub(super) async fn serve<E: Exporter>(socket: UdpSocket, shared: Arc<Shared<E>>
             Answer::Wait(read) => {
                 waiting.spawn(finish(Arc::clone(&socket), Arc::clone(&shared), read, peer));
             }
+            Answer::Work(call) => {
+                waiting.spawn(work(Arc::clone(&socket), Arc::clone(&shared), call, peer));
+            }
         }
     }
 }
@@ -66,6 +70,12 @@ async fn finish<E: Exporter>(
         reply
     });
     if let Ok(reply) = done.await {
+        send(&socket, &shared, reply.bytes(), peer).await;
+    }
+}
+
+async fn work<E: Exporter>(socket: Arc<UdpSocket>, shared: Arc<Shared<E>>, call: Box<PendingCall>, peer: SocketAddr) {
+    if let Some(reply) = shared.workers.run(*call, Writer::new()).await {
         send(&socket, &shared, reply.bytes(), peer).await;
     }
 }

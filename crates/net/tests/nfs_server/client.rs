@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use image::Extent;
 use walt_net::nfs::{Answer, Caller, Dispatcher, Exporter, Transport};
-use wire::nfs3::{Arguments, FileAttr, decode_attributes, decode_directory, decode_lookup, decode_read};
+use wire::nfs3::{Arguments, Change, FileAttr, decode_attributes, decode_directory, decode_lookup, decode_read};
 use wire::rpc::{AcceptStat, Call, Credential, Outcome, UnixIdentity, decode_reply};
 use wire::xdr::{Reader, Writer};
 use wire::{mount, nfs3, record};
@@ -57,6 +57,10 @@ impl<E: Exporter> Server for Direct<'_, E> {
             Answer::Wait(read) => {
                 assert!(out.is_empty(), "a read that waits wrote something");
                 read.finish(&mut out);
+            }
+            Answer::Work(call) => {
+                assert!(out.is_empty(), "a call that waits wrote something");
+                call.finish(&mut out);
             }
         }
         Some(out.bytes().to_vec())
@@ -153,6 +157,15 @@ impl<S: Server> Client<S> {
         let (outcome, results) = self.call(procedure, |out| out.opaque(path.as_bytes()));
         assert_eq!(outcome, Outcome::Accepted(AcceptStat::Success));
         mount::decode_mnt_result(&mut Reader::new(&results)).unwrap().map(<[u8]>::to_vec)
+    }
+
+    /// Makes a change that is to be accepted: its results.
+    pub(crate) fn change(&mut self, change: &Change<'_>) -> Vec<u8> {
+        let procedure = (nfs3::PROGRAM, nfs3::VERSION, change.procedure());
+        let (outcome, results) = self.call(procedure, |out| change.encode(out));
+        assert_eq!(outcome, Outcome::Accepted(AcceptStat::Success), "{change:?}");
+        assert_eq!(results.len() % 4, 0, "results are padded");
+        results
     }
 
     pub(crate) fn getattr(&mut self, object: &[u8]) -> Result<FileAttr, u32> {

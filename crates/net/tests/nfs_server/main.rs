@@ -3,6 +3,8 @@
 mod access;
 mod client;
 mod image;
+mod persist;
+mod power_cut;
 mod procedures;
 mod tools;
 mod transport;

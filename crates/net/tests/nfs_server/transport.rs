@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use image::{Attr, DirEntry, Extent, Ino, View};
 use walt_net::nfs::{
-    Counters, Exporter, Filesystem, HandleKey, Limits, MountPoint, NfsConfig, NfsServer, NodeExports, OwnExport,
+    Counters, Exporter, Filesystem, HandleKey, HostDirectory, Limits, MountPoint, NfsConfig, NfsServer, NodeExports,
+    OwnExport,
 };
 use walt_net::{Events, Exports};
 use wire::mount::MountStat;
@@ -237,9 +238,13 @@ impl Exporter for FakedExports {
         Some(Arc::clone(&self.0)).filter(|fs| fs.fsid() == fsid)
     }
 
+    fn directory(&self, _: Ipv4Addr, _: u64) -> Option<Arc<HostDirectory>> {
+        None
+    }
+
     fn mount(&self, _: Ipv4Addr, path: &[u8]) -> Result<MountPoint<Faked>, MountStat> {
         let dir = self.0.view.resolve(path).map_err(|_| MountStat::NotFound)?;
-        Ok(MountPoint { fs: Arc::clone(&self.0), dir })
+        Ok(MountPoint::Image { fs: Arc::clone(&self.0), dir })
     }
 
     fn own_export(&self, _: Ipv4Addr) -> Option<OwnExport> {

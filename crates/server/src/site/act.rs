@@ -58,6 +58,8 @@ impl Site {
         self.exports.remove(mac);
         self.machines.remove(mac);
         self.exports.devices().remove(mac);
+        // What it has kept stays on disk: only a person removes that.
+        self.exports.persist().remove(mac);
         self.registry.forget_device(mac);
         // Fails only when the daemon stops.
         let _ = self.links.send(mac);
@@ -68,7 +70,8 @@ impl Site {
         let row = self.state().registrar.device(mac).map(|device| device.row.clone());
         // A virtual node that was never on has no address yet.
         let Some(row) = row.filter(|row| !row.ip.is_unspecified()) else { return };
-        let Some(model) = row.model else { return };
+        let Some(model) = row.model.clone() else { return };
+        self.give_persist(&row);
         let image = row.served.as_ref().and_then(|id| self.images.view(id));
         let held = row.held.iter().filter_map(|id| self.images.view(id)).collect();
         self.exports.set(NodeExport { mac, ip: row.ip, name: row.name, model, image, held });
@@ -167,6 +170,7 @@ impl Site {
         rows.sort_by_key(|row| row.last_seen);
         for row in rows {
             self.exports.devices().set(described(&row));
+            self.reopen_persist(row.mac).await;
             self.export(row.mac);
         }
     }

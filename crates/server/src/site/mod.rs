@@ -10,14 +10,16 @@ mod archives;
 mod boot_times;
 mod images;
 mod observe;
+mod persist;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::{Problem, ProblemKind};
+use net::nfs::HostTree;
 use net::{Event, Exports, MacAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,6 +66,8 @@ pub struct Site {
     links: mpsc::UnboundedSender<MacAddr>,
     state_dir: PathBuf,
     boot_times: BootTimes,
+    /// Where nodes keep files over a reboot, if this machine can.
+    persist: OnceLock<Arc<HostTree>>,
 }
 
 /// An input, and who waits to hear whether it was accepted.
@@ -105,9 +109,20 @@ impl Site {
         let topology = Topology::new(loaded.links.iter().cloned());
         let state = Mutex::new(State { registrar, checkpoints, topology, timelines, next_boot: loaded.next_boot });
         let (changed, _) = watch::channel(0);
-        let boot_times = BootTimes::default();
-        let site =
-            Self { state, changed, requests, registry, exports, images, hooks, machines, links, state_dir, boot_times };
+        let site = Self {
+            state,
+            changed,
+            requests,
+            registry,
+            exports,
+            images,
+            hooks,
+            machines,
+            links,
+            state_dir,
+            boot_times: BootTimes::default(),
+            persist: OnceLock::new(),
+        };
         (Arc::new(site), Inbox { requests: inbox, links: links_inbox })
     }
 

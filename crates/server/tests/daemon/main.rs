@@ -55,8 +55,8 @@ fn privilege_of(task: &Path) -> Option<String> {
     // The thread may have ended.
     let status = std::fs::read_to_string(task.join("status")).ok()?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    // capabilities(7): SETUID is 7, SYS_MODULE 16.
-    let forbidden = (1 << 7) | (1 << 16);
+    // capabilities(7): SYS_MODULE is 16, SYS_PTRACE 19.
+    let forbidden = (1 << 16) | (1 << 19);
     let keeps = |set: &&str| u64::from_str_radix(&field(set), 16).unwrap() & forbidden != 0;
     let kept: Vec<_> = ["CapEff:", "CapPrm:", "CapBnd:"].into_iter().filter(keeps).collect();
     (!kept.is_empty() || field("NoNewPrivs:") != "1").then(|| format!("{} {kept:?}", field("Name:")))

@@ -22,8 +22,8 @@ pub enum FileType {
 }
 
 impl FileType {
-    fn from_wire(value: u32) -> Result<Self, XdrError> {
-        Ok(match value {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, XdrError> {
+        Ok(match reader.u32()? {
             1 => Self::Regular,
             2 => Self::Directory,
             3 => Self::BlockDevice,
@@ -115,7 +115,7 @@ impl FileAttr {
     /// Reads attributes.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, XdrError> {
         Ok(Self {
-            kind: FileType::from_wire(reader.u32()?)?,
+            kind: FileType::decode(reader)?,
             mode: reader.u32()?,
             nlink: reader.u32()?,
             uid: reader.u32()?,
@@ -125,15 +125,50 @@ impl FileAttr {
             rdev: (reader.u32()?, reader.u32()?),
             fsid: reader.u64()?,
             fileid: reader.u64()?,
-            atime: decode_time(reader)?,
-            mtime: decode_time(reader)?,
-            ctime: decode_time(reader)?,
+            atime: Time::decode(reader)?,
+            mtime: Time::decode(reader)?,
+            ctime: Time::decode(reader)?,
         })
     }
 }
 
-fn decode_time(reader: &mut Reader<'_>) -> Result<Time, XdrError> {
-    Ok(Time { seconds: reader.u32()?, nanos: reader.u32()? })
+impl Time {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, XdrError> {
+        Ok(Self { seconds: reader.u32()?, nanos: reader.u32()? })
+    }
+
+    pub(super) fn encode(&self, out: &mut Writer) {
+        out.u32(self.seconds);
+        out.u32(self.nanos);
+    }
+}
+
+/// `wcc_attr`: what of an object's attributes shows whether it has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WccAttr {
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of the attributes.
+    pub ctime: Time,
+}
+
+impl WccAttr {
+    /// Of an object with these attributes.
+    pub fn of(attr: &FileAttr) -> Self {
+        Self { size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, XdrError> {
+        Ok(Self { size: reader.u64()?, mtime: Time::decode(reader)?, ctime: Time::decode(reader)? })
+    }
+
+    pub(super) fn encode(&self, out: &mut Writer) {
+        out.u64(self.size);
+        self.mtime.encode(out);
+        self.ctime.encode(out);
+    }
 }
 
 /// Writes `post_op_attr`.
@@ -153,11 +188,7 @@ pub(super) fn decode_post_op(reader: &mut Reader<'_>) -> Result<Option<FileAttr>
 pub fn encode_wcc(out: &mut Writer, attr: Option<&FileAttr>) {
     out.bool(attr.is_some());
     if let Some(attr) = attr {
-        out.u64(attr.size);
-        for time in [attr.mtime, attr.ctime] {
-            out.u32(time.seconds);
-            out.u32(time.nanos);
-        }
+        WccAttr::of(attr).encode(out);
     }
     encode_post_op(out, attr);
 }
@@ -199,8 +230,8 @@ pub(super) mod tests {
         let mut reader = Reader::new(out.bytes());
         assert_eq!(reader.bool(), Ok(true));
         assert_eq!(reader.u64(), Ok(SAMPLE.size));
-        assert_eq!(decode_time(&mut reader), Ok(SAMPLE.mtime));
-        assert_eq!(decode_time(&mut reader), Ok(SAMPLE.ctime));
+        assert_eq!(Time::decode(&mut reader), Ok(SAMPLE.mtime));
+        assert_eq!(Time::decode(&mut reader), Ok(SAMPLE.ctime));
         assert_eq!(decode_post_op(&mut reader), Ok(Some(SAMPLE)));
         out.clear();
         encode_wcc(&mut out, None);

@@ -96,7 +96,8 @@ pub enum Arguments<'a> {
         object: &'a [u8],
     },
     /// SETATTR, WRITE, CREATE, MKDIR, SYMLINK, MKNOD, REMOVE, RMDIR and COMMIT, all of whose
-    /// failures carry the `wcc_data` of `object`. Their other arguments are left unread.
+    /// failures carry the `wcc_data` of `object`. Their other arguments are left unread:
+    /// [`Change`](super::Change) has them.
     Modify {
         procedure: u32,
         object: &'a [u8],
@@ -222,11 +223,11 @@ impl<'a> Arguments<'a> {
     }
 }
 
-fn handle<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], XdrError> {
+pub(super) fn handle<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], XdrError> {
     reader.opaque(MAX_HANDLE as u32)
 }
 
-fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], XdrError> {
+pub(super) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], XdrError> {
     reader.opaque(NAME_READ)
 }
 

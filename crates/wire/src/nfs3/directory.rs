@@ -63,6 +63,18 @@ impl DirectoryWriter {
         true
     }
 
+    /// Adds an entry of READDIRPLUS of which nothing more is said; false if there is no room for it.
+    pub fn plus_name(&mut self, out: &mut Writer, fileid: u64, name: &[u8], cookie: u64) -> bool {
+        let size = entry_size(name);
+        if !self.take(size, size + 8) {
+            return false;
+        }
+        encode_entry(out, fileid, name, cookie);
+        out.bool(false);
+        out.bool(false);
+        true
+    }
+
     /// Ends the result. `eof` says that nothing is left. When something is and no entry had room, the
     /// result becomes NFS3ERR_TOOSMALL, because an empty list would have the caller ask for ever.
     pub fn finish(self, out: &mut Writer, dir: &FileAttr, eof: bool) {
@@ -220,6 +232,15 @@ mod tests {
                 assert!(next == 0 || size + next > count as usize);
             }
         }
+        // Of some, no more is said than the name.
+        let mut out = Writer::new();
+        let mut writer = DirectoryWriter::start(&mut out, &SAMPLE, (FRAME + entry_size(b".") + 8) as u32, Some(4096));
+        assert!(writer.plus_name(&mut out, 5, b".", 1) && !writer.plus_name(&mut out, 6, b"..", 2));
+        writer.finish(&mut out, &SAMPLE, false);
+        assert_eq!(out.len() - 4, FRAME + entry_size(b".") + 8);
+        let mut entries = Vec::new();
+        decode_directory(&mut Reader::new(out.bytes()), true, |entry| entries.push(entry)).unwrap().unwrap();
+        assert_eq!(entries, [Entry { fileid: 5, name: b".", cookie: 1, attr: None, handle: None }]);
         let two = entry_size(b".") + entry_size(b"..");
         assert_eq!(list(true, 4096, Some(two as u32)).1.unwrap().0.len(), 2);
         assert_eq!(list(true, 4096, Some(two as u32 - 1)).1.unwrap().0.len(), 1);

@@ -126,10 +126,18 @@ pub fn decode_read<'a>(reader: &mut Reader<'a>) -> Result<Result<(&'a [u8], bool
 /// What FSSTAT says of the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsStat {
-    /// Bytes in all; none are free.
+    /// Bytes in all.
     pub total_bytes: u64,
-    /// Inodes in all; none are free.
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that the caller can have.
+    pub available_bytes: u64,
+    /// Inodes in all.
     pub total_files: u64,
+    /// Inodes that are free.
+    pub free_files: u64,
+    /// Inodes that the caller can have.
+    pub available_files: u64,
     /// Seconds for which it is not expected to change.
     pub invariant_seconds: u32,
 }
@@ -139,7 +147,9 @@ impl FsStat {
     pub fn encode(&self, out: &mut Writer, attr: &FileAttr) {
         out.u32(Status::Ok as u32);
         encode_post_op(out, Some(attr));
-        for value in [self.total_bytes, 0, 0, self.total_files, 0, 0] {
+        let bytes = [self.total_bytes, self.free_bytes, self.available_bytes];
+        let files = [self.total_files, self.free_files, self.available_files];
+        for value in bytes.into_iter().chain(files) {
             out.u64(value);
         }
         out.u32(self.invariant_seconds);
@@ -155,11 +165,15 @@ pub struct FsInfo {
     pub write_size: u32,
     /// Size of READDIR to be preferred, in bytes.
     pub dir_size: u32,
+    /// Whether SETATTR can set times.
+    pub can_set_time: bool,
 }
 
 impl FsInfo {
     /// FSF3_LINK | FSF3_SYMLINK | FSF3_HOMOGENEOUS.
     const PROPERTIES: u32 = 0x01 | 0x02 | 0x08;
+    /// FSF3_CANSETTIME.
+    const CAN_SET_TIME: u32 = 0x10;
     /// Sizes are best a multiple of this.
     const MULTIPLE: u32 = 4096;
 
@@ -177,7 +191,7 @@ impl FsInfo {
         let resolution = Time { seconds: 0, nanos: 1 };
         out.u32(resolution.seconds);
         out.u32(resolution.nanos);
-        out.u32(Self::PROPERTIES);
+        out.u32(Self::PROPERTIES | if self.can_set_time { Self::CAN_SET_TIME } else { 0 });
     }
 }
 
@@ -248,10 +262,19 @@ mod tests {
     fn rfc1813_sections_3_3_18_to_20_sizes() {
         let mut out = Writer::new();
         let attr = 4 + 4 + FileAttr::SIZE;
-        FsStat { total_bytes: 1, total_files: 2, invariant_seconds: 3 }.encode(&mut out, &SAMPLE);
+        let stat = FsStat {
+            total_bytes: 1,
+            free_bytes: 2,
+            available_bytes: 3,
+            total_files: 4,
+            free_files: 5,
+            available_files: 6,
+            invariant_seconds: 7,
+        };
+        stat.encode(&mut out, &SAMPLE);
         assert_eq!(out.len(), attr + 6 * 8 + 4);
         out.clear();
-        FsInfo { read_size: 1, write_size: 2, dir_size: 3 }.encode(&mut out, &SAMPLE);
+        FsInfo { read_size: 1, write_size: 2, dir_size: 3, can_set_time: true }.encode(&mut out, &SAMPLE);
         assert_eq!(out.len(), attr + 7 * 4 + 8 + 8 + 4);
         out.clear();
         PathConf { link_max: 1, name_max: 2 }.encode(&mut out, &SAMPLE);

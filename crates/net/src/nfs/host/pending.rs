@@ -1,0 +1,137 @@
+//! A call into a host directory, on its way to a thread that may block.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wire::nfs3::{Arguments, Change, Status, Wcc, encode_linked, encode_post_op, encode_renamed, procedure};
+use wire::rpc::{AcceptStat, Credential, encode_accepted};
+use wire::xdr::{Reader, Writer};
+
+use super::HostDirectory;
+use super::call::Call;
+use super::replies::{Key, Known};
+use super::who::Who;
+use crate::nfs::{Counters, HandleKey, Transport};
+
+/// A call whose reply needs the disk.
+#[derive(Debug)]
+pub struct PendingCall {
+    pub(in crate::nfs) xid: u32,
+    pub(in crate::nfs) procedure: u32,
+    pub(in crate::nfs) credential: Credential,
+    pub(in crate::nfs) transport: Transport,
+    pub(in crate::nfs) directory: Arc<HostDirectory>,
+    pub(in crate::nfs) key: HandleKey,
+    pub(in crate::nfs) counters: Arc<Counters>,
+    pub(in crate::nfs) arguments: Vec<u8>,
+}
+
+thread_local! {
+    /// Whether this thread makes files with exactly the mode that is asked for.
+    static READY: Cell<bool> = const { Cell::new(false) };
+}
+
+impl PendingCall {
+    /// Bytes that it holds.
+    pub fn size(&self) -> usize {
+        self.arguments.len()
+    }
+
+    /// Carries the call out and writes the reply. Blocks, and leaves the thread without a file creation mask: for threads
+    /// that do nothing else.
+    pub fn finish(&self, out: &mut Writer) {
+        if !READY.get() {
+            match sys::identity::own_empty_umask() {
+                Ok(()) => READY.set(true),
+                Err(error) => {
+                    tracing::error!(%error, "a thread can not work for nodes");
+                    return encode_accepted(out, self.xid, AcceptStat::SystemError);
+                }
+            }
+        }
+        let start = out.len();
+        // What a connection looks at for a client is done as often as it asks; what changes something once.
+        let replies = is_kept(self.procedure).then(|| self.directory.replies()).flatten();
+        let Some(replies) = replies else {
+            self.answer(false, out);
+            return;
+        };
+        let uid = match self.credential {
+            Credential::Sys(identity) => identity.uid,
+            Credential::None => u32::MAX,
+        };
+        let key = Key::new(self.xid, self.procedure, uid, &self.arguments);
+        let (ticket, begun_before) = match replies.begin(key) {
+            Known::Answered(reply) => {
+                self.counters.replayed.fetch_add(1, Relaxed);
+                return out.raw(&reply);
+            }
+            Known::New(ticket) => (ticket, false),
+            Known::BegunBefore(ticket) => (ticket, true),
+        };
+        self.answer(begun_before, out);
+        ticket.answered(&out.bytes()[start..]);
+    }
+
+    fn answer(&self, begun_before: bool, out: &mut Writer) {
+        let start = out.len();
+        encode_accepted(out, self.xid, AcceptStat::Success);
+        let call = Call {
+            dir: &self.directory,
+            key: &self.key,
+            counters: &self.counters,
+            who: Who::new(&self.credential),
+            transport: self.transport,
+            begun_before,
+        };
+        let mut reader = Reader::new(&self.arguments);
+        let stat = match Change::decode(self.procedure, &mut reader) {
+            Ok(Some(change)) => return call.change(&change, out),
+            Ok(None) => match Arguments::decode(self.procedure, &mut reader) {
+                Ok(Some(arguments)) => return call.read_only(&arguments, out),
+                Ok(None) => AcceptStat::ProcedureUnavailable,
+                Err(_) => AcceptStat::GarbageArguments,
+            },
+            Err(_) => AcceptStat::GarbageArguments,
+        };
+        self.counters.malformed.fetch_add(1, Relaxed);
+        out.truncate(start);
+        encode_accepted(out, self.xid, stat);
+    }
+}
+
+/// Whether the answer to a procedure is kept for those who ask again. WRITE, too: done late, it might undo a later one.
+fn is_kept(number: u32) -> bool {
+    use procedure as p;
+    matches!(
+        number,
+        p::SETATTR
+            | p::WRITE
+            | p::CREATE
+            | p::MKDIR
+            | p::SYMLINK
+            | p::MKNOD
+            | p::REMOVE
+            | p::RMDIR
+            | p::RENAME
+            | p::LINK
+    )
+}
+
+/// Writes the results of a call with a handle that leads nowhere.
+pub(in crate::nfs) fn refuse(number: u32, status: Status, out: &mut Writer) {
+    let nothing = Wcc::default();
+    match number {
+        procedure::RENAME => encode_renamed(out, status, &nothing, &nothing),
+        procedure::LINK => encode_linked(out, status, None, &nothing),
+        procedure::GETATTR => out.u32(status as u32),
+        number if is_kept(number) || number == procedure::COMMIT => {
+            wire::nfs3::encode_changed(out, status, &nothing);
+        }
+        _ => {
+            out.u32(status as u32);
+            encode_post_op(out, None);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `/persist`: which directory of this machine each node keeps its files in.
+//!
+//! ```text
+//! persist/<mac>/<user>/            what the node sees as /persist while it boots an image of this user
+//! persist/<mac>/_free/             the same while it boots the default image of its model
+//! persist/<mac>/_other/            the same while it boots another image that is no user's
+//! persist/<mac>/.replies/<user>    answers that may have been lost; there while the node has the directory mounted
+//! ```
+//!
+//! `persist` is root's alone. Nothing of it is ever removed by the daemon: not when the node goes to another user, nor
+//! when it is forgotten.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use net::MacAddr;
+use net::nfs::HostTree;
+
+use super::Site;
+use crate::registration::{Owner, config};
+use crate::registry::DeviceRow;
+
+/// Setting of a node: whether it has `/persist`.
+const SETTING: &str = "mount.persist";
+/// Room that nodes leave for the server on its disk, as a multiple of what images leave: who fills `/persist` must neither
+/// stop the registry nor keep the next image from being pulled.
+const RESERVES: u64 = 4;
+
+impl Site {
+    /// Makes ready to serve `/persist`. Where that can't be, everything else works, and nodes do without. `reserve`:
+    /// bytes that images leave free.
+    pub async fn open_persist(&self, reserve: u64) {
+        let path = self.state_dir.join("persist");
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut verifier = [0; 8];
+            let random = rustix::rand::getrandom(&mut verifier, rustix::rand::GetRandomFlags::empty());
+            random.map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+            Ok(HostTree::open(&path, reserve.saturating_mul(RESERVES), u64::from_be_bytes(verifier))?)
+        });
+        match opened.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("a fault of the server itself: {panic}"))) {
+            // Set once, at the start.
+            Ok(tree) => drop(self.persist.set(tree)),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "nodes get no /persist"),
+        }
+    }
+
+    /// Brings up to date what the node may mount and use.
+    pub(super) fn give_persist(&self, row: &DeviceRow) {
+        let Some(tree) = self.persist.get() else { return };
+        let mac = row.mac;
+        if row.held.is_empty() {
+            // Its bootloader runs: whatever was mounted is not any more.
+            let released = self.exports.persist().release(mac);
+            if !released.is_empty() {
+                tokio::task::spawn_blocking(move || released.iter().for_each(|directory| directory.let_go()));
+            }
+        }
+        let name = self.persist_name(row);
+        if self.exports.persist().want(mac, name.as_deref())
+            && let Some(name) = name
+        {
+            let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
+            // Done long before the node, which has its OS to load first, asks for it.
+            tokio::task::spawn_blocking(move || match tree.directory(&mac.to_string(), &name) {
+                Ok(directory) => exports.persist().set(mac, directory),
+                Err(error) => tracing::error!(%mac, %error, "the node gets no /persist"),
+            });
+        }
+    }
+
+    /// As [`give_persist`](Self::give_persist), at the start, before anything is served: the node may be up, and go on
+    /// using what it had mounted.
+    pub(super) async fn reopen_persist(&self, mac: MacAddr) {
+        let row = self.state().registrar.device(mac).map(|device| device.row.clone());
+        let (Some(tree), Some(row)) = (self.persist.get(), row.filter(|row| row.model.is_some())) else { return };
+        let name = self.persist_name(&row);
+        self.exports.persist().want(mac, name.as_deref());
+        let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
+        let opened = tokio::task::spawn_blocking(move || {
+            let node = mac.to_string();
+            let in_use = if row.held.is_empty() { Vec::new() } else { tree.in_use(&node) };
+            // Each once: what it is mounted by and what it may be mounted by are one and the same.
+            for name in name.iter().chain(&in_use).collect::<BTreeSet<_>>() {
+                match tree.directory(&node, name) {
+                    Ok(directory) => {
+                        exports.persist().set(mac, Arc::clone(&directory));
+                        if in_use.contains(name) {
+                            exports.persist().hold(mac, directory);
+                        }
+                    }
+                    Err(error) => tracing::error!(%mac, %error, "the node gets no /persist"),
+                }
+            }
+        });
+        if let Err(panic) = opened.await {
+            tracing::error!(%mac, %panic, "the node gets no /persist");
+        }
+    }
+
+    /// Name of the directory that the node is to have; `None` if it is to have none.
+    fn persist_name(&self, row: &DeviceRow) -> Option<String> {
+        if config::value(row, SETTING) != "true" {
+            return None;
+        }
+        let state = self.state();
+        let owner = state.registrar.device(row.mac).and_then(|device| state.registrar.owner(device))?;
+        Some(directory_name(owner))
+    }
+}
+
+/// No user is called so: names of users begin with a letter or a digit.
+fn directory_name(owner: Owner) -> String {
+    match owner {
+        Owner::User(user) => user,
+        Owner::Nobody => "_free".to_owned(),
+        Owner::Unnamed => "_other".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_s_directory_is_no_user_s() {
+        for owner in [Owner::Nobody, Owner::Unnamed] {
+            let name = directory_name(owner);
+            let image = format!("docker.io/{name}/tiny:v1");
+            assert!(crate::names::full_image_name(&image).is_err(), "{name} could be a user");
+        }
+        assert_eq!(directory_name(Owner::User("ada".into())), "ada");
+    }
+}
