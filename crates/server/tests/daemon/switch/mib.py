@@ -30,8 +30,7 @@ def bridge():
 
 
 class Power:
-    """The ports are those of the bridge. What is on is read from the links: the agent starts this program anew after each
-    refusal."""
+    """The ports are those of the bridge; what is on is read from their links."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -70,6 +69,9 @@ class Power:
 def serve(table, change):
     for command in iter(sys.stdin.readline, ""):
         command = command.strip().lower()
+        if not command:
+            # net-snmp ends what it sets with an empty line.
+            continue
         if command == "ping":
             print("PONG", flush=True)
             continue
