@@ -58,6 +58,7 @@ impl Container {
         run(Command::new("mount").args(["-t", "cgroup2", "cgroup2"]).arg(&all))
             .context("no control groups (version 2)")?;
         let name = lab.logs().file_name().and_then(|name| name.to_str()).context("a lab has a name")?;
+        remove_stale(&all);
         let cgroup = all.join(format!("walt-{name}"));
         fs::create_dir_all(&cgroup).with_context(|| format!("cannot create {cgroup:?}"))?;
         let script = lab.write("boot-container", BOOT_SCRIPT)?;
@@ -152,6 +153,23 @@ impl Drop for Container {
             sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// Removes groups that nobody is in any more: those of containers whose lab was killed.
+fn remove_stale(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        // cgroups(7): whether there is a process in the group, or below it.
+        let events = fs::read_to_string(entry.path().join("cgroup.events")).unwrap_or_default();
+        if entry.file_name().to_string_lossy().starts_with("walt-") && events.contains("populated 0") {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Removes a group and those below it, from the leaves on; whether it is gone.
+fn remove(cgroup: &Path) -> bool {
+    let _ = run(Command::new("find").arg(cgroup).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]));
+    !cgroup.exists()
 }
 
 /// Unpacks a root file system into the lab.

@@ -145,7 +145,6 @@ fn choose<'a>(flags: &Flags, all: &'a [Found]) -> Result<(&'a Found, Option<Want
         return with_address(flags, all, interfaces::named(all, master)?, None);
     }
     if chosen.is_bridge || flags.no_bridge {
-        ensure!(flags.bridge.is_none() || chosen.is_bridge, "--bridge and --no-bridge");
         return with_address(flags, all, chosen, None);
     }
     let bridge = flags.bridge.clone().unwrap_or_else(|| flags::BRIDGE.to_owned());

@@ -203,6 +203,7 @@ fn ifupdown(wanted: &Wanted) -> String {
     if let Some(port) = port {
         text += &format!(
             "    pre-up ip link show dev {interface} >/dev/null 2>&1 || ip link add {interface} type bridge forward_delay 0 stp_state 0\n    \
+             pre-up ip -4 address flush dev {port}\n    \
              pre-up ip link set {port} master {interface} up\n    \
              post-down ip link set {port} nomaster\n    \
              post-down ip link delete {interface}\n"
