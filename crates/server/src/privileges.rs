@@ -7,6 +7,7 @@
 //! * `CAP_SYS_ADMIN`: mounting images (FUSE) and unmounting them, at any time;
 //! * `CAP_NET_RAW`, `CAP_NET_ADMIN`: raw DHCP frames and ARP probes on the nodes' interface;
 //! * `CAP_NET_BIND_SERVICE`: TFTP and NFS answers from low ports;
+//! * `CAP_SETUID`, `CAP_SETGID`, `CAP_KILL`: QEMU runs as an unprivileged user, and is killed if it hangs;
 //! * `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_OVERRIDE`: the state directory, if it is not root's own.
 //!
 //! Nothing that it runs (hooks) can gain privileges again: `no_new_privs` is set, and the bounding set
@@ -23,6 +24,9 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::DAC_OVERRIDE);

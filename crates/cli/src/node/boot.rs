@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Error;
-use api::{BootRequest, Node, NodeState, Rebooted};
+use api::{BootRequest, Node, NodeState, RebootWay, Rebooted};
 
 use super::set::{each, members};
 use crate::http::{self, Client, Sent, target};
@@ -18,8 +18,7 @@ pub(super) fn boot(client: &Client, node: &Node, image: &str, no_reboot: bool) -
     if no_reboot || now.state != NodeState::Booted {
         return Ok(());
     }
-    let name = reboot(client, &node.name)?;
-    say(format_args!("{name} reboots"))
+    reboot(client, &node.name, false)
 }
 
 pub(super) fn wait(client: &Client, set: &str, timeout: Option<u64>) -> Result<(), Error> {
@@ -33,7 +32,16 @@ pub(super) fn wait(client: &Client, set: &str, timeout: Option<u64>) -> Result<(
     })
 }
 
-pub(super) fn reboot(client: &Client, node: &str) -> Result<String, Error> {
-    let answer = client.send("POST", &target(&["v1", "nodes", node, "reboot"], &[]), Sent::Nothing)?;
-    Ok(answer.json::<Rebooted>()?.node)
+pub(super) fn reboot(client: &Client, node: &str, hard: bool) -> Result<(), Error> {
+    let query = if hard { &[("hard", "true")][..] } else { &[] };
+    let answer = client.send("POST", &target(&["v1", "nodes", node, "reboot"], query), Sent::Nothing)?;
+    let Rebooted { node, way, soft_failure } = answer.json()?;
+    let way = match way {
+        RebootWay::Soft => "reboots",
+        RebootWay::Reset => "is reset",
+    };
+    match soft_failure {
+        Some(cause) => say(format_args!("{node} {way}: its OS does not answer ({cause})")),
+        None => say(format_args!("{node} {way}")),
+    }
 }

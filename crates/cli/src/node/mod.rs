@@ -3,9 +3,12 @@
 pub(crate) mod args;
 mod blink;
 mod boot;
+mod config;
+mod console;
 mod copy;
 mod interrupt;
 mod login;
+mod machine;
 mod names;
 mod ownership;
 mod run;
@@ -21,7 +24,7 @@ use api::Node;
 
 use crate::args::NodeCommand;
 use crate::http::{Client, target};
-use crate::report::{self, say};
+use crate::report;
 use crate::{reach, trace};
 
 pub(crate) use set::members;
@@ -36,10 +39,24 @@ pub(crate) fn run(client: &Client, command: NodeCommand) -> Result<ExitCode, Err
         NodeCommand::Boot { nodes, image, no_reboot, force } => {
             each(&owned(client, &nodes, force)?, |node| boot::boot(client, node, &image, no_reboot))
         }
-        NodeCommand::Reboot { nodes, force } => each(&owned(client, &nodes, force)?, |node| {
-            let node = boot::reboot(client, &node.name)?;
-            say(format_args!("{node} reboots"))
-        }),
+        NodeCommand::Reboot { nodes, hard, force } => {
+            each(&owned(client, &nodes, force)?, |node| boot::reboot(client, &node.name, hard))
+        }
+        NodeCommand::Create { name, settings } => machine::create(client, &name, settings),
+        NodeCommand::Remove { nodes, force } => {
+            each(&owned(client, &nodes, force)?, |node| machine::remove(client, node))
+        }
+        NodeCommand::Console { node, force } => {
+            each(&owned(client, &node, force)?, |node| console::attach(client, node))
+        }
+        NodeCommand::Config { nodes, settings, force, json } if settings.is_empty() => {
+            let _ = force;
+            config::show(client, &nodes, json)
+        }
+        NodeCommand::Config { nodes, settings, force, .. } => {
+            let settings = settings.into_iter().collect();
+            each(&owned(client, &nodes, force)?, |node| config::change(client, node, &settings))
+        }
         NodeCommand::Rename { node, name, force } => {
             each(&owned(client, &node, force)?, |node| names::rename(client, node, &name))
         }

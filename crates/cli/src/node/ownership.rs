@@ -21,8 +21,8 @@ pub(super) fn acquire(client: &Client, args: &AcquireArgs) -> Result<(), Error> 
         let now: Node = client.get(&target(&["v1", "nodes", &node.name], &[]))?;
         if now.state == NodeState::Booted {
             // Whatever others have changed on it goes.
-            let name = reboot(client, &node.name)?;
-            say(format_args!("{name} reboots"))?;
+
+            reboot(client, &node.name, false)?;
         }
         Ok(())
     })

@@ -70,7 +70,7 @@ fn row(node: &Node) -> [String; 6] {
         node.name.clone(),
         model(node).unwrap_or_else(|| "-".into()),
         node.image.as_deref().map_or_else(|| "-".into(), familiar),
-        node.ip.clone(),
+        ip(node),
         state(node),
         registration(node),
     ]
@@ -85,7 +85,7 @@ pub(super) fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Er
     for (title, text) in [
         ("name", node.name.clone()),
         ("mac", node.mac.clone()),
-        ("ip", node.ip.clone()),
+        ("ip", ip(&node)),
         ("model", model(&node).unwrap_or_else(none)),
         ("owner", node.owner.clone().unwrap_or_else(|| if node.free { "nobody (free)".into() } else { none() })),
         ("state", state(&node)),
@@ -101,6 +101,11 @@ pub(super) fn show_one(client: &Client, name: &str, json: bool) -> Result<(), Er
     Ok(())
 }
 
+/// The address, which a virtual node that was never on has not.
+fn ip(node: &Node) -> String {
+    if node.ip.is_empty() { "-".into() } else { node.ip.clone() }
+}
+
 fn state(node: &Node) -> String {
     match &node.step {
         Some(step) => format!("{} ({step})", node.state.as_str()),
@@ -114,6 +119,9 @@ fn model(node: &Node) -> Option<String> {
 }
 
 fn registration(node: &Node) -> String {
+    if let Some(trouble) = &node.trouble {
+        return format!("its machine does not start: {trouble}");
+    }
     match &node.registration {
         Registration::NotANode if node.kind == NodeKind::Unsupported => {
             "unsupported: no model is known for this board, and docs/adding-a-board.md says how to add one".into()

@@ -5,9 +5,11 @@ mod caller;
 mod follow;
 mod images;
 mod logs;
+mod machines;
 mod nodes;
 mod openapi;
 mod ownership;
+mod power;
 mod save;
 mod socket;
 mod ssh;
@@ -70,15 +72,17 @@ pub fn router(control: Control) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/leases", post(nodes::lease))
-        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes", get(nodes::list).post(machines::create))
         .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::forget))
         .route("/v1/nodes/{node}/rename", post(nodes::rename))
         .route("/v1/nodes/{node}/blink", post(nodes::blink))
+        .route("/v1/nodes/{node}/config", post(nodes::configure))
         .route("/v1/user", get(user))
         .route("/v1/nodes/{node}/trace", get(nodes::trace))
         .route("/v1/nodes/{node}/wait", get(nodes::wait))
         .route("/v1/nodes/{node}/boot", post(nodes::boot))
-        .route("/v1/nodes/{node}/reboot", post(nodes::reboot))
+        .route("/v1/nodes/{node}/reboot", post(power::reboot))
+        .route("/v1/nodes/{node}/console", get(machines::console))
         .route("/v1/nodes/{node}/acquire", post(ownership::acquire))
         .route("/v1/ssh/host", get(ssh::host))
         .route("/v1/logs", get(logs::show))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{
-    BlinkRequest, BootRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress, Rebooted,
+    BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress,
     Registration, RenameRequest, Trace,
 };
 use axum::Json;
@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::answer::{Refused, problem};
 use super::caller::Caller;
 use super::follow::{Standing, follow};
-use crate::nodes::{RequestError, ask};
-use crate::registration::{Device, Input, Owner};
+use crate::nodes::ask;
+use crate::registration::{Device, Input, Owner, config};
 use crate::site::{self, Site, now_ms};
 use crate::timeline::Seen;
 
@@ -48,11 +48,11 @@ pub(crate) async fn list(
         let state = site.state();
         let found = state.registrar.find_set(set, &user)?;
         let devices = found.into_iter().filter_map(|mac| state.registrar.device(mac));
-        return Ok(Json(devices.map(|device| node(&state, device)).collect()));
+        return Ok(Json(devices.map(|device| node(&site, &state, device)).collect()));
     }
     let state = site.state();
     let devices = state.registrar.devices().filter(|device| which.all || device.row.model.is_some());
-    Ok(Json(devices.map(|device| node(&state, device)).collect()))
+    Ok(Json(devices.map(|device| node(&site, &state, device)).collect()))
 }
 
 /// One node.
@@ -106,7 +106,7 @@ pub(crate) async fn wait(
     Ok(follow(site, move |site| {
         let state = site.state();
         let Some(device) = state.registrar.device(mac) else { return Standing::Failed(gone(mac)) };
-        let node = node(&state, device);
+        let node = node(site, &state, device);
         if node.state == NodeState::Booted {
             return Standing::Done(format!("{} is booted", node.name));
         }
@@ -162,32 +162,6 @@ pub(super) fn follow_boot(site: Arc<Site>, mac: MacAddr) -> Response {
     })
 }
 
-/// Asks the node's OS to reboot.
-#[utoipa::path(post, path = "/v1/nodes/{node}/reboot", params(("node" = String, Path, description = "name, mac or ip")),
-    responses((status = 200, body = Rebooted), (status = 404, body = Problem), (status = 502, body = Problem)))]
-pub(crate) async fn reboot(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Rebooted>, Refused> {
-    let node = {
-        let state = site.state();
-        let mac = state.registrar.find_node(&name)?;
-        state.registrar.device(mac).ok_or_else(|| gone(mac))?.row.clone()
-    };
-    match ask(node.ip, wire::node::Request::Reboot).await {
-        Ok(()) => {
-            site.see(node.mac, &Seen::RebootRequested);
-            Ok(Json(Rebooted { node: node.name }))
-        }
-        Err(RequestError::Refused { reason, .. }) => {
-            let message = format!("{} refuses to reboot: {reason}", node.name);
-            Err(problem(ProblemKind::Unreachable, message, None).into())
-        }
-        Err(error) => {
-            let message = format!("{} can not be rebooted: {error}", node.name);
-            let hint = "it is off, still booting, or hangs: switch it off and on";
-            Err(problem(ProblemKind::Unreachable, message, Some(hint)).into())
-        }
-    }
-}
-
 /// Gives a device another name.
 #[utoipa::path(post, path = "/v1/nodes/{node}/rename", params(("node" = String, Path, description = "name, mac or ip")),
     request_body = RenameRequest,
@@ -202,6 +176,25 @@ pub(crate) async fn rename(
     site.request(Input::Rename { device: mac.to_string(), name: request.name.clone() }).await?;
     site.tell(format!("{old} is called {} from now on", request.name));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes settings of a device: all that are named, or none if one of them makes no sense.
+#[utoipa::path(post, path = "/v1/nodes/{node}/config", params(("node" = String, Path, description = "name, mac or ip")),
+    request_body = ConfigRequest,
+    responses((status = 200, body = Node), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn configure(
+    State(site): State<Arc<Site>>,
+    Path(device): Path<String>,
+    Json(request): Json<ConfigRequest>,
+) -> Result<Json<Node>, Refused> {
+    let mac = site.state().registrar.find_node(&device)?;
+    site.request(Input::Configure { device: mac.to_string(), changes: request.settings.clone() }).await?;
+    let node = node_of(&site, mac)?;
+    for (key, value) in &request.settings {
+        let value = if value.is_empty() { "its default" } else { value };
+        site.tell(format!("{key} of {} is {value} from now on", node.name));
+    }
+    Ok(Json(node))
 }
 
 #[derive(Debug, Deserialize)]
@@ -222,7 +215,12 @@ pub(crate) async fn forget(
 ) -> Result<StatusCode, Refused> {
     let mac = site.state().registrar.find_node(&device)?;
     let node = node_of(&site, mac)?;
-    if matches!(node.state, NodeState::Booting | NodeState::Booted) && node.model.is_some() && !insistence.force {
+    // Whoever removes a virtual node means its machine, too.
+    if !node.is_virtual
+        && matches!(node.state, NodeState::Booting | NodeState::Booted)
+        && node.model.is_some()
+        && !insistence.force
+    {
         let message = format!("{} is {}: what it runs on would be taken away from it", node.name, standing(&node));
         let hint = "switch it off first, or insist with --force; it comes back as a new node when it boots again";
         return Err(problem(ProblemKind::InUse, message, Some(hint)).into());
@@ -274,21 +272,21 @@ pub(crate) async fn lease(
 pub(super) fn node_of(site: &Site, mac: MacAddr) -> Result<Node, Problem> {
     let state = site.state();
     let device = state.registrar.device(mac).ok_or_else(|| gone(mac))?;
-    Ok(node(&state, device))
+    Ok(node(site, &state, device))
 }
 
-fn gone(mac: MacAddr) -> Problem {
+pub(super) fn gone(mac: MacAddr) -> Problem {
     problem(ProblemKind::UnknownNode, format!("{mac} has been forgotten meanwhile"), None)
 }
 
-fn node(state: &site::State, device: &Device) -> Node {
+fn node(site: &Site, state: &site::State, device: &Device) -> Node {
     let row = &device.row;
     let now = now_ms();
     let timeline = state.timeline(row.mac);
     Node {
         name: row.name.clone(),
         mac: row.mac.to_string(),
-        ip: row.ip.to_string(),
+        ip: if row.ip.is_unspecified() { String::new() } else { row.ip.to_string() },
         kind: match (&row.model, &row.board) {
             (Some(_), _) => NodeKind::Node,
             (None, Some(_)) => NodeKind::Unsupported,
@@ -309,10 +307,16 @@ fn node(state: &site::State, device: &Device) -> Node {
         step: timeline.and_then(|timeline| timeline.step(now)),
         first_seen: row.first_seen,
         last_seen: timeline.map_or(row.last_seen, |timeline| row.last_seen.max(timeline.heard_ms() / 1000)),
+        is_virtual: row.is_virtual,
+        trouble: site.machines().trouble(row.mac),
+        config: config::effective(row),
     }
 }
 
 fn standing(node: &Node) -> String {
+    if let Some(trouble) = &node.trouble {
+        return format!("{}: its machine does not start: {trouble}", node.state.as_str());
+    }
     match &node.step {
         Some(step) => format!("{} ({step})", node.state.as_str()),
         None => node.state.as_str().to_owned(),

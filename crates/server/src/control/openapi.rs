@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{images, logs, nodes, ownership, save, ssh};
+use super::{images, logs, machines, nodes, ownership, power, save, ssh};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,7 +16,9 @@ use super::{images, logs, nodes, ownership, save, ssh};
         nodes::trace,
         nodes::wait,
         nodes::boot,
-        nodes::reboot,
+        machines::create,
+        machines::console,
+        power::reboot,
         nodes::rename,
         nodes::forget,
         nodes::blink,
@@ -24,6 +26,7 @@ use super::{images, logs, nodes, ownership, save, ssh};
         ssh::host,
         ssh::agent,
         save::save,
+        nodes::configure,
         logs::show,
         logs::checkpoints,
         logs::add_checkpoint,

@@ -5,6 +5,7 @@
 //! (pulling, preparing) comes back as another input. A failure never takes away from a node what it
 //! was served before.
 
+pub mod config;
 mod deliver;
 mod devices;
 mod image;
@@ -65,6 +66,22 @@ pub enum Input {
     Forget {
         /// Name, mac or ip of the device.
         device: String,
+    },
+    /// A person wants a virtual node.
+    Create {
+        /// Hardware address that it is to have.
+        mac: MacAddr,
+        /// Name.
+        name: String,
+        /// Settings, by key.
+        config: BTreeMap<String, String>,
+    },
+    /// A person wants settings of the device changed.
+    Configure {
+        /// Name, mac or ip of the device.
+        device: String,
+        /// New values by key; an empty one brings the default back.
+        changes: BTreeMap<String, String>,
     },
     /// A person wants the image's current content from its registry.
     Clone {
@@ -140,6 +157,8 @@ pub enum Action {
     Save(MacAddr),
     /// The device is known no more: its record, its links, its exports.
     Forget(MacAddr),
+    /// The device's settings are others now.
+    Configured(MacAddr),
     /// Record the image's name.
     SaveImage(ImageRow),
     /// What is wanted under this name is forgotten.
@@ -226,6 +245,8 @@ impl Registrar {
             Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
             Input::Rename { device, name } => self.rename(&device, &name, &mut actions)?,
             Input::Forget { device } => self.forget(&device, &mut actions)?,
+            Input::Create { mac, name, config } => self.create(mac, &name, &config, now_ms, &mut actions)?,
+            Input::Configure { device, changes } => self.configure(&device, &changes, &mut actions)?,
             Input::Clone { name, architecture } => self.clone_image(&name, architecture, &mut actions),
             // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
             Input::Progress { key, done, total } => {
@@ -294,6 +315,7 @@ impl Registrar {
         for key in wanted {
             self.ensure(&key, now_ms, actions);
         }
+        actions.extend(self.devices.keys().map(|mac| Action::Configured(*mac)));
     }
 
     fn lease(&mut self, event: LeaseEvent, now_ms: i64, actions: &mut Vec<Action>) {
@@ -315,6 +337,8 @@ impl Registrar {
             image: None,
             served: None,
             held: Vec::new(),
+            is_virtual: false,
+            config: BTreeMap::new(),
         });
         row.ip = event.ip;
         row.last_seen = now_ms / 1000;

@@ -28,6 +28,11 @@ pub struct Loaded {
     pub meta: BTreeMap<String, Vec<u8>>,
 }
 
+/// Settings as they are kept. What is no JSON object of texts was not written by us: the defaults count then.
+fn config_of_text(text: &str) -> BTreeMap<String, String> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
 pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
     let mut devices = rows(db, "SELECT * FROM devices", |row| {
         Ok(DeviceRow {
@@ -42,6 +47,8 @@ pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
             image: row.get("image")?,
             served: row.get("served")?,
             held: Vec::new(),
+            is_virtual: row.get("virtual")?,
+            config: config_of_text(&row.get::<_, String>("config")?),
         })
     })?;
     for device in &mut devices {

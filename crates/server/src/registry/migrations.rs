@@ -92,6 +92,11 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (user, name)
     ) STRICT;
 ",
+    "
+    -- What people have set, as a JSON object of texts; and which nodes are machines of the server's own.
+    ALTER TABLE devices ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE devices ADD COLUMN virtual INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Brings the database to the newest version.

@@ -17,6 +17,7 @@ mod source;
 mod tests;
 mod write;
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -60,6 +61,10 @@ pub struct DeviceRow {
     pub served: Option<String>,
     /// Ids of the images it mounted since its bootloader last ran.
     pub held: Vec<String>,
+    /// Whether it is a machine that the daemon itself runs.
+    pub is_virtual: bool,
+    /// What people have set, see [`crate::registration::config`]; what is not in here has its default.
+    pub config: BTreeMap<String, String>,
 }
 
 /// What some machines are given under the name of an image.

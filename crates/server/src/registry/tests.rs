@@ -24,7 +24,14 @@ fn device(last: u8, name: &str) -> DeviceRow {
         image: Some("docker.io/library/debian:latest".into()),
         served: None,
         held: vec!["aa".into(), "bb".into()],
+        is_virtual: false,
+        config: BTreeMap::new(),
     }
+}
+
+fn configured() -> DeviceRow {
+    let config = BTreeMap::from([("netsetup".to_owned(), "NAT".to_owned())]);
+    DeviceRow { is_virtual: true, config, ..device(9, "unknown-9") }
 }
 
 fn file() -> (tempfile::TempDir, PathBuf) {
@@ -49,7 +56,7 @@ fn what_was_recorded_is_there_after_a_restart() {
     images.iter().for_each(|row| registry.image(row.clone()));
     registry.image(row(of("a", "rpi-2-b"), "sha256:3", Source::Plain));
     registry.remove_image(of("a", "rpi-2-b"));
-    registry.device(DeviceRow { board: Some("toaster".into()), model: None, ..device(9, "unknown-9") });
+    registry.device(DeviceRow { board: Some("toaster".into()), model: None, ..configured() });
     registry.lease(LeaseRow { mac: mac(1), ip: Ipv4Addr::new(10, 0, 0, 1) });
     registry.meta("key", vec![0, 255]);
     let boots = [BootRow { id: 1, mac: mac(1), started_ms: 10 }, BootRow { id: 2, mac: mac(1), started_ms: 20 }];
@@ -60,7 +67,7 @@ fn what_was_recorded_is_there_after_a_restart() {
     drop(writer);
 
     let (_registry, _writer, loaded) = Registry::open(&path, Retention::default()).unwrap();
-    let toaster = DeviceRow { board: Some("toaster".into()), model: None, ..device(9, "unknown-9") };
+    let toaster = DeviceRow { board: Some("toaster".into()), model: None, ..configured() };
     assert_eq!(loaded.devices, [DeviceRow { held: vec!["cc".into()], ..device(1, "renamed") }, toaster]);
     let mut found = loaded.images.clone();
     found.sort_by(|a, b| a.digest.cmp(&b.digest));

@@ -26,6 +26,7 @@ pub use observe::client_kind;
 
 use crate::hooks::Hooks;
 use crate::logs::{self, Checkpoints};
+use crate::machines::Machines;
 use crate::registration::{Input, Registrar};
 use crate::registry::{Issuer, Loaded, LogRow, Registry};
 use crate::timeline::Timeline;
@@ -54,6 +55,7 @@ pub struct Site {
     exports: Arc<Exports>,
     images: Images,
     hooks: Hooks,
+    machines: Machines,
     links: mpsc::UnboundedSender<MacAddr>,
     state_dir: PathBuf,
 }
@@ -74,6 +76,7 @@ pub struct Inbox {
 
 impl Site {
     /// A site as the registry has kept it.
+    #[expect(clippy::too_many_arguments, reason = "one for each part that it puts together")]
     pub fn new(
         loaded: &Loaded,
         default_image: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -81,6 +84,7 @@ impl Site {
         exports: Arc<Exports>,
         images: Images,
         hooks: Hooks,
+        machines: Machines,
         state_dir: PathBuf,
     ) -> (Arc<Self>, Inbox) {
         let (requests, inbox) = mpsc::channel(QUEUE);
@@ -94,7 +98,7 @@ impl Site {
         let checkpoints = Checkpoints::new(loaded.checkpoints.iter().cloned());
         let state = Mutex::new(State { registrar, checkpoints, timelines, next_boot: loaded.next_boot });
         let (changed, _) = watch::channel(0);
-        let site = Self { state, changed, requests, registry, exports, images, hooks, links, state_dir };
+        let site = Self { state, changed, requests, registry, exports, images, hooks, machines, links, state_dir };
         (Arc::new(site), Inbox { requests: inbox, links: links_inbox })
     }
 
@@ -161,6 +165,11 @@ impl Site {
     /// The images on disk.
     pub fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// Virtual nodes.
+    pub fn machines(&self) -> &Machines {
+        &self.machines
     }
 
     /// The registry.
