@@ -1,13 +1,13 @@
 //! Whether a machine of the platform answers, and a way to its ports: for nodes and for other devices.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, bail};
+use anyhow::{Context, Error, anyhow, bail};
 
 use crate::report::{self, say};
 
@@ -22,22 +22,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The system's ping does it, which may do what we may not (raw sockets). Without one, a TCP connection to `port` does: a
 /// refusal is a sign of life, too.
 pub(crate) fn ping(name: &str, ip: &str, port: u16, count: u32) -> Result<(), Error> {
+    let address: IpAddr = ip.parse().map_err(|_| no_address(name))?;
     let mut ping = Command::new("ping");
     ping.args(["-n", "-c", &count.to_string(), "-W", "2", ip]).stdin(Stdio::null());
     match ping.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => bail!("{name} ({ip}) does not answer"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ping_by_tcp(name, ip, port, count),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ping_by_tcp(name, address, port, count),
         Err(error) => Err(error).context("can not run ping"),
     }
 }
 
-fn ping_by_tcp(name: &str, ip: &str, port: u16, count: u32) -> Result<(), Error> {
-    let address: IpAddr = ip.parse().with_context(|| format!("{name} has no address, but {ip:?}"))?;
+fn ping_by_tcp(name: &str, ip: IpAddr, port: u16, count: u32) -> Result<(), Error> {
     let mut answers = 0;
     for number in 1..=count {
         let begun = Instant::now();
-        let answer = TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(2));
+        let answer = TcpStream::connect_timeout(&SocketAddr::new(ip, port), Duration::from_secs(2));
         match answer {
             Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
                 say(format_args!("{ip}: {number} of {count}: {error}"))?;
@@ -58,15 +58,19 @@ fn ping_by_tcp(name: &str, ip: &str, port: u16, count: u32) -> Result<(), Error>
     Ok(())
 }
 
+fn no_address(name: &str) -> Error {
+    anyhow!("{name} has no address yet: it was never on")
+}
+
 /// Passes connections to `local_port` (any that is free if it is 0) at `bind` on to `port` of `ip`, for ever.
 pub(crate) fn expose(name: &str, ip: &str, port: u16, bind: IpAddr, local_port: u16) -> Result<(), Error> {
-    let ip: Ipv4Addr = ip.parse().with_context(|| format!("{name} has no address, but {ip:?}"))?;
+    let ip: IpAddr = ip.parse().map_err(|_| no_address(name))?;
     let listener = TcpListener::bind((bind, local_port)).with_context(|| {
         format!("can not listen on {}; 0 takes a port that is free", SocketAddr::new(bind, local_port))
     })?;
     let here = listener.local_addr().context("can not find out the port")?;
     say(format_args!("{here} leads to port {port} of {name}, until Ctrl-C"))?;
-    serve(&listener, SocketAddr::from((ip, port)), name)
+    serve(&listener, SocketAddr::new(ip, port), name)
 }
 
 fn serve(listener: &TcpListener, there: SocketAddr, name: &str) -> Result<(), Error> {
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn without_ping_a_refusal_is_a_sign_of_life() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        ping_by_tcp("x", "127.0.0.1", closed.port(), 1).unwrap();
-        assert!(ping_by_tcp("x", "not an address", 1, 1).is_err());
+        ping_by_tcp("x", closed.ip(), closed.port(), 1).unwrap();
+        assert!(ping("x", "", 1, 1).unwrap_err().to_string().contains("never on"));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use testbed::process::run as run_program;
@@ -48,6 +49,7 @@ pub(in super::super) fn saved_and_booted(stage: &mut Stage<'_>, node: &str, mac:
     stage.check("a second one does not take its place unasked", refused, told(&again))?;
 
     exported(stage)?;
+    interrupted(stage, node)?;
 
     let before = stage.daemon()?.walt(&["node", "run", node, "cat /proc/sys/kernel/random/boot_id"])?;
     let boot = walt(stage, &["node", "boot", node, "tiny-saved"])?;
@@ -55,6 +57,35 @@ pub(in super::super) fn saved_and_booted(stage: &mut Stage<'_>, node: &str, mac:
     stage.wait_until_booted_anew(mac, &before, TINY_BOOT)?;
     let seen = walt(stage, &["node", "run", node, EXPECTED])?;
     stage.check("and everything is in it as it was", seen.stdout == b"all as it was\n", told(&seen))
+}
+
+/// Whoever stops it, and whatever had come by then: nothing of it stays.
+fn interrupted(stage: &mut Stage<'_>, node: &str) -> Result<()> {
+    let images = stage.daemon()?.state().join("images");
+    let partial = || -> Option<u64> {
+        let mut found = fs::read_dir(&images).ok()?.flatten();
+        let file = found.find(|entry| entry.file_name().to_string_lossy().starts_with(".partial-upload"))?;
+        Some(file.metadata().ok()?.len())
+    };
+    let begun = Instant::now();
+    // Pages of zeros that are there, and no hole: they come as fast as the network is.
+    let grown = walt(stage, &["node", "run", node, "dd if=/dev/zero of=/srv/large bs=1M count=100 2>/dev/null"])?;
+    let mut command = stage.daemon()?.command("walt");
+    let mut child = command.args(["node", "save", node, "broken"]).stderr(Stdio::piped()).spawn()?;
+    while partial().is_none_or(|bytes| bytes < 1_000_000) && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let came = partial();
+    run_program(Command::new("kill").args(["-INT", &child.id().to_string()]))?;
+    let ended = child.wait()?;
+    let is_so = grown.status.success() && came.is_some() && !ended.success();
+    stage.check("a save is interrupted in the middle", is_so, format!("after {came:?} bytes, {ended}"))?;
+    while partial().is_some() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let shown = stage.daemon()?.walt(&["image", "show"])?;
+    stage.check("nothing of it stays", partial().is_none() && !shown.contains("broken"), "")?;
+    walt(stage, &["node", "run", node, "rm /srv/large"]).map(drop)
 }
 
 /// The image as other tools unpack it.
