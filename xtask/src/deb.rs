@@ -1,4 +1,4 @@
-//! `x deb`: the Debian package, from a tree that is laid out here and packed by dpkg-deb. The same sources give the same
+//! `x deb`: the Debian package, from a tree that is laid out here and packed by dpkg-deb. The same programs give the same
 //! package, byte by byte.
 
 mod tree;
