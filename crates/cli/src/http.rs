@@ -26,6 +26,8 @@ pub(crate) enum HttpError {
     Connect { path: PathBuf, cause: io::Error },
     #[error("the connection to walt-server-daemon broke: {0}")]
     Broken(#[source] io::Error),
+    #[error("what was to be sent can not be read: {0}")]
+    Unsent(io::Error),
     #[error("walt-server-daemon answers nonsense: {0}")]
     Nonsense(String),
     #[error(transparent)]
@@ -69,6 +71,16 @@ impl Client {
         stream.set_read_timeout(self.patience).map_err(connect)?;
         stream.set_write_timeout(self.patience).map_err(connect)?;
         let sent = write_request(&mut stream, method, target, body);
+        // What was to be sent could not be read: the server waits for the rest, and learns by our going that none comes.
+        let is_ours = |error: &io::Error| {
+            !matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::WouldBlock
+            )
+        };
+        if let Some(error) = sent.as_ref().err().filter(|error| is_ours(error)) {
+            return Err(HttpError::Unsent(io::Error::new(error.kind(), error.to_string())));
+        }
         let mut stream = BufReader::new(stream);
         // A server that refuses may answer before it has taken the whole body: the answer tells more
         // than the broken pipe.
@@ -325,6 +337,28 @@ mod tests {
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 54\r\n\r\n{\"kind\":\"unknown_node\",\"message\":\"there is no node x\"}",
         );
         assert_eq!(error, Err("there is no node x".into()));
+    }
+
+    #[test]
+    fn a_body_that_can_not_be_read_breaks_the_request_off() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk is gone"))
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        // As a server that waits for the end of the body.
+        let server = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut all).unwrap();
+            all
+        });
+        let sent = Client::new(path).send("POST", "/", Sent::Stream(&mut Broken));
+        assert!(matches!(sent, Err(HttpError::Unsent(_))));
+        assert!(!server.join().unwrap().ends_with(b"0\r\n\r\n"), "no end where there is none");
     }
 
     #[test]

@@ -11,10 +11,12 @@ use crate::lab::{Lab, Running, stderr};
 
 /// An agent's socket at `path` whose messages go to the daemon, as `walt` makes one.
 fn relay(daemon: &Arc<Running>, path: &Path) {
-    let (daemon, listener) = (daemon.clone(), UnixListener::bind(path).unwrap());
+    // Not a hold on it: the daemon ends with the test.
+    let (daemon, listener) = (Arc::downgrade(daemon), UnixListener::bind(path).unwrap());
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             while let Some(message) = message(&mut stream) {
+                let Some(daemon) = daemon.upgrade() else { return };
                 let (status, answer) = daemon.exchange("POST", "/v1/ssh/agent", &message);
                 assert_eq!(status, 200);
                 let length = u32::try_from(answer.len()).unwrap().to_be_bytes();

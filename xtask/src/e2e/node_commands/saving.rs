@@ -77,8 +77,14 @@ fn interrupted(stage: &mut Stage<'_>, node: &str) -> Result<()> {
     }
     let came = partial();
     run_program(Command::new("kill").args(["-INT", &child.id().to_string()]))?;
+    let asked = Instant::now();
+    while child.try_wait()?.is_none() && asked.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let by_itself = child.try_wait()?.is_some();
+    let _ = child.kill();
     let ended = child.wait()?;
-    let is_so = grown.status.success() && came.is_some() && !ended.success();
+    let is_so = grown.status.success() && came.is_some() && by_itself && !ended.success();
     stage.check("a save is interrupted in the middle", is_so, format!("after {came:?} bytes, {ended}"))?;
     while partial().is_some() && begun.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
