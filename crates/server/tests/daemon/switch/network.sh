@@ -12,7 +12,8 @@ lldp() { # NAME CONFIGURATION [FLAG...]
     shift 2
     mkdir -p /run/lldpd
     printf '%s\n' "$configuration" "configure lldp tx-interval 1" "configure system hostname $name" >"$dir/$name.conf"
-    behind lldpd -d -u "/run/$name.socket" -O "$dir/$name.conf" "$@" >"$dir/$name.log" 2>&1
+    # It changes its user, and that makes the kernel forget with whom it is to end: its process namespace does not.
+    behind unshare --pid --fork --kill-child=KILL sh -c '"$@" & wait' sh lldpd -d -u "/run/$name.socket" -O "$dir/$name.conf" "$@" >"$dir/$name.log" 2>&1
 }
 
 if [ "$here" = machine ]; then
