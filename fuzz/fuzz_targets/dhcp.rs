@@ -46,8 +46,7 @@ fuzz_target!(|data: &[u8]| {
                 let (message, tail) = tail.split_at(length);
                 rest = tail;
                 let Ok(request) = Request::parse(message) else { continue };
-                let meta =
-                    Meta { source: Ipv4Addr::UNSPECIFIED, host_name: Some("node-123456".to_owned()), closing: false };
+                let meta = Meta { source: Ipv4Addr::UNSPECIFIED, host_name: Some("node-123456".to_owned()), closing: false };
                 handle(&mut table, &settings, request, meta, now)
             }
         };
