@@ -1,4 +1,4 @@
-//! `x demo`: a PC is powered on and gets its operating system, before your eyes.
+//! `x demo`: a virtual node is powered on and gets its operating system, before your eyes.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,14 +8,15 @@ use anyhow::{Context, Result, bail};
 use boot::Architecture;
 use testbed::daemon::Daemon;
 use testbed::lab::{Entered, Lab, SERVER, enter};
-use testbed::machine::{Machine, Spec};
+use testbed::machine::kvm_works;
 use testbed::peers::Registry;
-use testbed::process::Follow;
+use testbed::process::{Background, Follow};
 
 use crate::image::{self, Recipe};
 use crate::programs::{Profile, build};
 
-const MAC: &str = "52:54:00:0d:e3:01";
+/// The virtual node.
+const NODE: &str = "demo";
 
 /// The longest that one boot may take: an emulated machine, with other work on the same processors.
 const BOOT: Duration = Duration::from_secs(600);
@@ -37,7 +38,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut daemon = Daemon::start(
         &lab,
         &programs,
-        &format!("[registries]\ninsecure = [{:?}]\n[images]\ndefault.pc-x86-64 = {reference:?}\n", Registry::HOST),
+        &format!(
+            "[registries]\ninsecure = [{:?}]\n[images]\ndefault.pc-x86-64 = {reference:?}\n\
+             [virtual_nodes]\naccelerator = {:?}\n",
+            Registry::HOST,
+            if kvm_works() { "kvm" } else { "tcg" }
+        ),
     )?;
     let shown = show(&lab, &mut daemon);
     if shown.is_err() {
@@ -47,12 +53,15 @@ pub(crate) fn run() -> Result<ExitCode> {
 }
 
 fn show(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
-    say("powering on a PC with the firmware it was shipped with: nothing is installed on it");
-    let machine = Machine::switch_on(lab, &Spec::new("demo-pc", MAC))?;
-    let mut console = Follow::new(machine.console_log());
-    let node = watch_until_booted(&mut console, daemon, None)?;
-    say(&format!("{} is booted, {:.0} s after power-on", node.name, machine.switched_on.elapsed().as_secs_f64()));
-    print!("{}", daemon.walt(&["node", "show"])?);
+    say(&format!(
+        "walt node create {NODE}: a virtual node is a PC with the firmware of a PC; nothing is installed on it"
+    ));
+    let switched_on = Instant::now();
+    print!("{}", daemon.walt(&["node", "create", NODE])?);
+    let (_console, mut shown) = watch_console(lab, daemon)?;
+    let node = watch_until_booted(&mut shown, daemon, None)?;
+    say(&format!("{} is booted, {:.0} s after power-on", node.name, switched_on.elapsed().as_secs_f64()));
+    print!("{}", daemon.walt(&["node", "show", "--all"])?);
 
     let ssh = daemon.ssh(&node)?;
     say(&format!("ssh root@{} 'uname -a; findmnt /'", ssh.address()));
@@ -68,11 +77,19 @@ fn show(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
     say(&format!("walt node reboot {}", node.name));
     let start = Instant::now();
     print!("{}", daemon.walt(&["node", "reboot", &node.name])?);
-    let node = watch_until_booted(&mut console, daemon, Some(&before))?;
+    let node = watch_until_booted(&mut shown, daemon, Some(&before))?;
     say(&format!("{} is back, {:.0} s later", node.name, start.elapsed().as_secs_f64()));
     print!("{}", daemon.ssh(&node)?.run("uname -a; findmnt /")?);
     say("that was all: machine, server, registry and network vanish now");
     Ok(())
+}
+
+/// `walt node console`, and the file that it writes to.
+fn watch_console(lab: &Lab, daemon: &Daemon) -> Result<(Background, Follow)> {
+    let log = lab.logs().join("console");
+    let mut command = daemon.command("walt");
+    let console = Background::start("walt node console", command.args(["node", "console", NODE]), &log)?;
+    Ok((console, Follow::new(&log)))
 }
 
 /// Shows the console until the server says that the node is booted, with another boot id of Linux than `before`.
@@ -82,7 +99,8 @@ fn watch_until_booted(console: &mut Follow, daemon: &mut Daemon, before: Option<
         print!("{}", console.new_text());
         std::io::stdout().flush().context("the terminal is gone")?;
         daemon.check()?;
-        if let Some(node) = daemon.node(MAC)?
+        let node = daemon.nodes()?.into_iter().find(|node| node.name == NODE);
+        if let Some(node) = node
             && node.state == api::NodeState::Booted
         {
             let boot = daemon.ssh(&node)?.run("cat /proc/sys/kernel/random/boot_id").ok();

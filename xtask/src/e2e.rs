@@ -18,6 +18,7 @@ mod pc_uefi;
 mod pc_uefi_http;
 mod pc_usb;
 mod persist;
+mod platform;
 mod qemu_arm;
 mod rpi_3_b_sdcard;
 mod rpi_models;
@@ -130,6 +131,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "no machine: what nodes log is shown, waited for, and not lost when the server is killed",
         images: &[],
         run: node_logs::run,
+    },
+    Scenario {
+        name: "platform",
+        what: "three virtual nodes, by nothing but the walt command",
+        images: TINY_PC,
+        run: platform::run,
     },
     Scenario {
         name: "pc-two-nodes",

@@ -11,8 +11,8 @@ mod node;
 pub use image::{Cloned, Exported, FileEntry, Image, ImageFormat, ImageState, Imported, Layer, Removed};
 pub use log::{Checkpoint, LogLine};
 pub use node::{
-    BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Rebooted, Registration,
-    RenameRequest, Step, StepStatus, Stuck, Trace,
+    BlinkRequest, BootRequest, ConfigRequest, CreateRequest, LeaseReport, Node, NodeKind, NodeState, RebootWay,
+    Rebooted, Registration, RenameRequest, Step, StepStatus, Stuck, Trace,
 };
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,8 @@ pub enum ProblemKind {
     InUse,
     /// The image can not be used for this (422).
     UnsuitableImage,
+    /// This server is not set up for it (501).
+    Unsupported,
     /// A node or a registry did not answer (502).
     Unreachable,
     /// It did not happen in time (504).
@@ -105,6 +107,7 @@ impl ProblemKind {
             Self::UnknownNode | Self::UnknownImage | Self::UnknownPath | Self::UnknownCheckpoint => 404,
             Self::InUse => 409,
             Self::UnsuitableImage => 422,
+            Self::Unsupported => 501,
             Self::Unreachable => 502,
             Self::Timeout => 504,
             Self::Internal => 500,

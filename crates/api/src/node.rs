@@ -12,7 +12,7 @@ pub struct Node {
     pub name: String,
     /// Ethernet address, `hh:hh:hh:hh:hh:hh`.
     pub mac: String,
-    /// IPv4 address.
+    /// IPv4 address; empty for a virtual node that was never on.
     pub ip: String,
     /// Node, or something else that speaks DHCP.
     pub kind: NodeKind,
@@ -51,6 +51,9 @@ pub struct Node {
     /// Whether it is a machine that the server itself runs.
     #[serde(default, rename = "virtual")]
     pub is_virtual: bool,
+    /// Why the machine of a virtual node does not run, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Its settings, those that have their defaults, too.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -169,6 +172,18 @@ pub struct RenameRequest {
     pub name: String,
 }
 
+/// A virtual node to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CreateRequest {
+    /// Its name: lower-case letters, digits and dashes, the first a letter, at most 63.
+    pub name: String,
+    /// Settings by key, such as `ram`; what is not in here has its default.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+}
+
 /// Settings to change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -187,12 +202,30 @@ pub struct BlinkRequest {
     pub on: bool,
 }
 
+/// How a node was made to reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RebootWay {
+    /// Its OS was asked.
+    #[default]
+    Soft,
+    /// The machine of a virtual node was reset.
+    Reset,
+}
+
 /// Answer to a request for a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rebooted {
     /// Name of the node, which has accepted the request.
     pub node: String,
+    /// How it was done.
+    #[serde(default)]
+    pub way: RebootWay,
+    /// Why it was not done by asking its OS, if that was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_failure: Option<String>,
 }
 
 /// Timeline of one boot.

@@ -119,17 +119,97 @@ Examples:
         #[arg(long)]
         force: bool,
     },
-    /// Reboot nodes that are up
+    /// Reboot nodes
     #[command(after_help = "\
+The OS of a node is asked to reboot. If it does not answer, the node is reset if there is a way to do so: virtual nodes can \
+always be.
+
 Examples:
   walt node reboot node-0a1b2c
-  walt node reboot my-nodes && walt node wait my-nodes")]
+  walt node reboot my-nodes && walt node wait my-nodes
+  walt node reboot --hard vm1            # do not ask: press the reset button")]
     Reboot {
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
+        /// Do not ask the OS
+        #[arg(long)]
+        hard: bool,
+        /// Nodes of other users, too, without a question
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a virtual node, and switch it on
+    #[command(after_help = "\
+A virtual node is a QEMU machine on the server that boots over the network as a PC does. It is kept on: when it is switched \
+off from within, it starts again. `walt node config` lists its settings; those of its hardware count from its next boot on.
+
+Examples:
+  walt node create vm1 && walt node wait vm1
+  walt node create vm2 cpu.cores=4 ram=2G
+  walt node create vm3 disks=8G networks=walt-net,home-net    # with a disk, and on a network of its own")]
+    Create {
+        /// Its name: lower-case letters, digits and dashes
+        name: String,
+        /// Settings
+        #[arg(value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+    },
+    /// Remove virtual nodes, with their disks
+    #[command(after_help = "\
+Examples:
+  walt node remove vm1
+  walt node remove vm1,vm2")]
+    Remove {
         /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
         nodes: String,
         /// Nodes of other users, too, without a question
         #[arg(long)]
         force: bool,
+    },
+    /// Look at the console of a virtual node, and type on it
+    #[command(after_help = "\
+What it showed last comes first. `Ctrl-a d` leaves it, `Ctrl-a a` types a Ctrl-a. What a console shows is in the logs, too, \
+as stream `console`.
+
+Examples:
+  walt node console vm1
+  walt log show --history -5m: --issuers vm1 --streams console")]
+    Console {
+        /// Name, mac or ip
+        node: String,
+        /// A node of another user, too, without a question
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show or change settings of nodes
+    #[command(after_help = "\
+Settings:
+  netsetup       LAN, or NAT: the server is the node's way to other networks (from its next boot on)
+  mount.persist  true or false: whether the node has /persist (from its next boot on)
+and of virtual nodes, from their next boot on:
+  cpu.cores      number of processors
+  ram            such as 512M or 2G
+  disks          none, or sizes such as 8G,32G
+  networks       walt-net, then networks among virtual nodes such as walt-net,home-net
+An empty value brings the default back.
+
+Examples:
+  walt node config vm1                          # all settings
+  walt node config my-nodes netsetup=NAT
+  walt node config vm1 ram=2G cpu.cores=4 && walt node reboot vm1
+  walt node config vm1 ram=                     # the default")]
+    Config {
+        /// Nodes: names, macs or ips with commas between them, `my-nodes`, `free-nodes`, `all-nodes`
+        nodes: String,
+        /// Settings to change; none to show all
+        #[arg(value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+        /// Nodes of other users, too, without a question
+        #[arg(long)]
+        force: bool,
+        /// JSON, for programs
+        #[arg(long, conflicts_with = "settings")]
+        json: bool,
     },
     /// Give a node another name
     #[command(after_help = "\
@@ -355,6 +435,14 @@ Examples:
         /// Name
         name: String,
     },
+}
+
+/// `key=value`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
 }
 
 /// Which lines.

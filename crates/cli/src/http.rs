@@ -82,6 +82,24 @@ impl Client {
     }
 }
 
+impl Client {
+    /// A connection that is no longer HTTP but `protocol` (RFC 9110 §7.8), and what has come on it already.
+    pub(crate) fn upgrade(&self, target: &str, protocol: &str) -> Result<(UnixStream, Vec<u8>), HttpError> {
+        let connect = |cause| HttpError::Connect { path: self.socket.clone(), cause };
+        let mut stream = UnixStream::connect(&self.socket).map_err(connect)?;
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: walt\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        stream.write_all(request.as_bytes()).map_err(HttpError::Broken)?;
+        let mut stream = BufReader::new(stream);
+        let head = read_head(&mut stream)?;
+        if head.status != 101 {
+            return Err(Body { stream, left: head.framing }.problem(head.status));
+        }
+        let come = stream.buffer().to_vec();
+        Ok((stream.into_inner(), come))
+    }
+}
+
 /// Body of an answer.
 #[derive(Debug)]
 pub(crate) struct Body {
@@ -239,7 +257,7 @@ fn parse_head(head: &[u8]) -> Option<Head> {
         let found = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
         found.and_then(|field| std::str::from_utf8(field.value).ok())
     };
-    let framing = if status == 204 {
+    let framing = if status == 204 || status == 101 {
         Framing::Length(0)
     } else if field("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         Framing::Chunk(None)

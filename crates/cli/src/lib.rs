@@ -24,7 +24,10 @@ pub fn run() -> ExitCode {
     let args = Args::parse();
     let client = Client::new(args.socket);
     let result = match args.command {
-        Command::Node(command) => node::run(&client, command),
+        Command::Node(command) => match node::run(&client, command) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Image(command) => image::run(&client, command),
         Command::Log(command) => log::run(&client, command),
         Command::Media(command) => media::run(command),

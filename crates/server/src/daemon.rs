@@ -1,5 +1,6 @@
 //! The daemon's life: settings, state, sockets, privileges, service, and a clean end.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::hooks::Hooks;
+use crate::machines::{Host, Machines};
 use crate::registry::Registry;
 use crate::server_files::{Network, ServerIdentity};
 use crate::services::{NodeInterface, Services};
@@ -81,6 +83,7 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
         exports.clone(),
         Images::new(store, identity(settings, &nodes)?, registries(settings)),
         Hooks::new(settings.hooks.lease.clone()),
+        Machines::new(machine_host(settings), registry.clone()),
         settings.state_dir.clone(),
     );
     site.images().clean_stale_mounts().await;
@@ -132,6 +135,17 @@ async fn let_boards_finish(boards: &Boards, limit: Duration) {
     tracing::info!(boards = waiting, "boards are loading their firmware: they have {} s", limit.as_secs());
     while boards.on_their_way(Instant::now()) > 0 && begun.elapsed() < limit {
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn machine_host(settings: &Settings) -> Host {
+    let beside_socket = settings.socket.parent().unwrap_or(Path::new("/run/walt"));
+    Host {
+        bridge: settings.interface.clone(),
+        state_dir: settings.state_dir.clone(),
+        runtime_dir: beside_socket.join("machines"),
+        user: settings.virtual_nodes.user.clone(),
+        accelerator: settings.virtual_nodes.accelerator,
     }
 }
 

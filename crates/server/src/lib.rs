@@ -7,6 +7,7 @@ pub mod hooks;
 pub mod journal;
 pub mod links;
 pub mod logs;
+pub mod machines;
 pub mod names;
 pub mod nodes;
 pub mod privileges;

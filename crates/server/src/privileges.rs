@@ -7,10 +7,12 @@
 //! * `CAP_SYS_ADMIN`: mounting images (FUSE) and unmounting them, at any time;
 //! * `CAP_NET_RAW`, `CAP_NET_ADMIN`: raw DHCP frames and ARP probes on the nodes' interface;
 //! * `CAP_NET_BIND_SERVICE`: TFTP and NFS answers from low ports;
+//! * `CAP_SETUID`, `CAP_SETGID`: acting on the files of `/persist` as each user of a node (fsuid, fsgid, groups); QEMU runs
+//!   as an unprivileged user,
+//! * `CAP_KILL`: and is killed if it hangs;
 //! * `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_OVERRIDE`: the state directory, if it is not root's own, and what root of a node
 //!   does with files in `/persist`;
-//! * `CAP_SETUID`, `CAP_SETGID`: acting on those files as each user of the node (fsuid, fsgid, groups);
-//! * `CAP_DAC_READ_SEARCH`: finding them by handle (open_by_handle_at(2) asks for it);
+//! * `CAP_DAC_READ_SEARCH`: finding those by handle (open_by_handle_at(2) asks for it);
 //! * `CAP_FSETID`, `CAP_MKNOD`: what else root of a node may do there: keep setuid bits, make devices.
 //!
 //! Nothing that it runs (hooks) can gain privileges again: `no_new_privs` is set, and the bounding set
@@ -27,11 +29,12 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETGID)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::MKNOD);

@@ -14,6 +14,7 @@ pub mod kernel_log;
 mod mmap;
 pub mod packet;
 pub mod rtc;
+pub mod tap;
 pub mod user;
 
 pub use buffer::enlarge_receive_buffer;

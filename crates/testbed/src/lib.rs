@@ -8,3 +8,4 @@ pub mod machine;
 pub mod peers;
 pub mod process;
 pub mod ssh;
+pub mod terminal;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+pub use accelerator::kvm_works;
 pub use board::{Board, Firmware, Nic, Width};
 
 use crate::lab::Lab;

@@ -5,8 +5,10 @@ mod caller;
 mod follow;
 mod images;
 mod logs;
+mod machines;
 mod nodes;
 mod openapi;
+mod power;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -67,7 +69,7 @@ pub fn router(control: Control) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/leases", post(nodes::lease))
-        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes", get(nodes::list).post(machines::create))
         .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::forget))
         .route("/v1/nodes/{node}/rename", post(nodes::rename))
         .route("/v1/nodes/{node}/blink", post(nodes::blink))
@@ -76,7 +78,8 @@ pub fn router(control: Control) -> Router {
         .route("/v1/nodes/{node}/trace", get(nodes::trace))
         .route("/v1/nodes/{node}/wait", get(nodes::wait))
         .route("/v1/nodes/{node}/boot", post(nodes::boot))
-        .route("/v1/nodes/{node}/reboot", post(nodes::reboot))
+        .route("/v1/nodes/{node}/reboot", post(power::reboot))
+        .route("/v1/nodes/{node}/console", get(machines::console))
         .route("/v1/logs", get(logs::show))
         .route("/v1/checkpoints", get(logs::checkpoints).post(logs::add_checkpoint))
         .route("/v1/checkpoints/{name}", delete(logs::remove_checkpoint))

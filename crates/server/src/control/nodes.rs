@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use api::{
     BlinkRequest, BootRequest, ConfigRequest, LeaseReport, Node, NodeKind, NodeState, Problem, ProblemKind, Progress,
-    Rebooted, Registration, RenameRequest, Trace,
+    Registration, RenameRequest, Trace,
 };
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, Query, State};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::answer::{Refused, problem};
 use super::caller::Caller;
 use super::follow::{Standing, follow};
-use crate::nodes::{RequestError, ask};
+use crate::nodes::ask;
 use crate::registration::{Device, Input, Owner, config};
 use crate::site::{self, Site, now_ms};
 use crate::timeline::Seen;
@@ -48,11 +48,11 @@ pub(crate) async fn list(
         let state = site.state();
         let found = state.registrar.find_set(set, &user)?;
         let devices = found.into_iter().filter_map(|mac| state.registrar.device(mac));
-        return Ok(Json(devices.map(|device| node(&state, device)).collect()));
+        return Ok(Json(devices.map(|device| node(&site, &state, device)).collect()));
     }
     let state = site.state();
     let devices = state.registrar.devices().filter(|device| which.all || device.row.model.is_some());
-    Ok(Json(devices.map(|device| node(&state, device)).collect()))
+    Ok(Json(devices.map(|device| node(&site, &state, device)).collect()))
 }
 
 /// One node.
@@ -106,7 +106,7 @@ pub(crate) async fn wait(
     Ok(follow(site, move |site| {
         let state = site.state();
         let Some(device) = state.registrar.device(mac) else { return Standing::Failed(gone(mac)) };
-        let node = node(&state, device);
+        let node = node(site, &state, device);
         if node.state == NodeState::Booted {
             return Standing::Done(format!("{} is booted", node.name));
         }
@@ -155,32 +155,6 @@ pub(crate) async fn boot(
             }
         }
     }))
-}
-
-/// Asks the node's OS to reboot.
-#[utoipa::path(post, path = "/v1/nodes/{node}/reboot", params(("node" = String, Path, description = "name, mac or ip")),
-    responses((status = 200, body = Rebooted), (status = 404, body = Problem), (status = 502, body = Problem)))]
-pub(crate) async fn reboot(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Rebooted>, Refused> {
-    let node = {
-        let state = site.state();
-        let mac = state.registrar.find_node(&name)?;
-        state.registrar.device(mac).ok_or_else(|| gone(mac))?.row.clone()
-    };
-    match ask(node.ip, wire::node::Request::Reboot).await {
-        Ok(()) => {
-            site.see(node.mac, &Seen::RebootRequested);
-            Ok(Json(Rebooted { node: node.name }))
-        }
-        Err(RequestError::Refused { reason, .. }) => {
-            let message = format!("{} refuses to reboot: {reason}", node.name);
-            Err(problem(ProblemKind::Unreachable, message, None).into())
-        }
-        Err(error) => {
-            let message = format!("{} can not be rebooted: {error}", node.name);
-            let hint = "it is off, still booting, or hangs: switch it off and on";
-            Err(problem(ProblemKind::Unreachable, message, Some(hint)).into())
-        }
-    }
 }
 
 /// Gives a device another name.
@@ -236,7 +210,12 @@ pub(crate) async fn forget(
 ) -> Result<StatusCode, Refused> {
     let mac = site.state().registrar.find_node(&device)?;
     let node = node_of(&site, mac)?;
-    if matches!(node.state, NodeState::Booting | NodeState::Booted) && node.model.is_some() && !insistence.force {
+    // Whoever removes a virtual node means its machine, too.
+    if !node.is_virtual
+        && matches!(node.state, NodeState::Booting | NodeState::Booted)
+        && node.model.is_some()
+        && !insistence.force
+    {
         let message = format!("{} is {}: what it runs on would be taken away from it", node.name, standing(&node));
         let hint = "switch it off first, or insist with --force; it comes back as a new node when it boots again";
         return Err(problem(ProblemKind::InUse, message, Some(hint)).into());
@@ -285,24 +264,24 @@ pub(crate) async fn lease(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn node_of(site: &Site, mac: MacAddr) -> Result<Node, Problem> {
+pub(super) fn node_of(site: &Site, mac: MacAddr) -> Result<Node, Problem> {
     let state = site.state();
     let device = state.registrar.device(mac).ok_or_else(|| gone(mac))?;
-    Ok(node(&state, device))
+    Ok(node(site, &state, device))
 }
 
-fn gone(mac: MacAddr) -> Problem {
+pub(super) fn gone(mac: MacAddr) -> Problem {
     problem(ProblemKind::UnknownNode, format!("{mac} has been forgotten meanwhile"), None)
 }
 
-fn node(state: &site::State, device: &Device) -> Node {
+fn node(site: &Site, state: &site::State, device: &Device) -> Node {
     let row = &device.row;
     let now = now_ms();
     let timeline = state.timeline(row.mac);
     Node {
         name: row.name.clone(),
         mac: row.mac.to_string(),
-        ip: row.ip.to_string(),
+        ip: if row.ip.is_unspecified() { String::new() } else { row.ip.to_string() },
         kind: match (&row.model, &row.board) {
             (Some(_), _) => NodeKind::Node,
             (None, Some(_)) => NodeKind::Unsupported,
@@ -324,11 +303,15 @@ fn node(state: &site::State, device: &Device) -> Node {
         first_seen: row.first_seen,
         last_seen: timeline.map_or(row.last_seen, |timeline| row.last_seen.max(timeline.heard_ms() / 1000)),
         is_virtual: row.is_virtual,
+        trouble: site.machines().trouble(row.mac),
         config: config::effective(row),
     }
 }
 
 fn standing(node: &Node) -> String {
+    if let Some(trouble) = &node.trouble {
+        return format!("{}: its machine does not start: {trouble}", node.state.as_str());
+    }
     match &node.step {
         Some(step) => format!("{} ({step})", node.state.as_str()),
         None => node.state.as_str().to_owned(),

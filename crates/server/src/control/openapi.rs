@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{images, logs, nodes};
+use super::{images, logs, machines, nodes, power};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,7 +16,9 @@ use super::{images, logs, nodes};
         nodes::trace,
         nodes::wait,
         nodes::boot,
-        nodes::reboot,
+        machines::create,
+        machines::console,
+        power::reboot,
         nodes::rename,
         nodes::forget,
         nodes::blink,

@@ -11,6 +11,7 @@ use wire::node::Request;
 use super::*;
 use crate::hooks::Hooks;
 use crate::logs::{self, Filter, Reading, Wanted};
+use crate::machines::{Accelerator, Host, Machines};
 use crate::registration::Input;
 use crate::registry::{Issuer, Registry, Retention, Writer};
 use crate::server_files::{Network, ServerIdentity};
@@ -36,13 +37,21 @@ async fn lab(with_node: bool) -> Lab {
         Network { server_ip: Ipv4Addr::LOCALHOST, server_mac: [2; 6], name_servers: Vec::new(), domain: None };
     let identity = ServerIdentity::gather(&dir.path().join("keys"), dir.path().into(), network).unwrap();
     let registries = image::RegistrySettings { attempts: 1, ..Default::default() };
+    let host = Host {
+        bridge: "lo".into(),
+        state_dir: dir.path().into(),
+        runtime_dir: dir.path().join("run"),
+        user: "nobody".into(),
+        accelerator: Accelerator::Tcg,
+    };
     let (site, inbox) = Site::new(
         &loaded,
         |_| "127.0.0.1:1/no/image:latest".into(),
-        registry,
+        registry.clone(),
         Exports::default().into(),
         Images::new(store, identity, registries),
         Hooks::new(None),
+        Machines::new(host, registry),
         dir.path().into(),
     );
     let (sender, events) = Events::channel(8);

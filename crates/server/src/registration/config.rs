@@ -82,17 +82,22 @@ impl Registrar {
     ) -> Result<(), Problem> {
         let mac = self.find_node(device)?;
         let Some(device) = self.devices.get_mut(&mac) else { return Ok(()) };
-        let checked: Vec<_> =
-            changes.iter().map(|(key, value)| check(&device.row, key, value)).collect::<Result<_, _>>()?;
-        for (key, value) in checked {
-            match value {
-                Some(value) => device.row.config.insert(key.to_owned(), value),
-                None => device.row.config.remove(key),
-            };
-        }
+        change(&mut device.row, changes)?;
         actions.extend([Action::Save(mac), Action::Configured(mac)]);
         Ok(())
     }
+}
+
+/// Changes settings of a device: all of them, or none if one makes no sense.
+pub(super) fn change(row: &mut DeviceRow, changes: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let checked: Vec<_> = changes.iter().map(|(key, value)| check(row, key, value)).collect::<Result<_, _>>()?;
+    for (key, value) in checked {
+        match value {
+            Some(value) => row.config.insert(key.to_owned(), value),
+            None => row.config.remove(key),
+        };
+    }
+    Ok(())
 }
 
 /// The key, and the value that is kept; `None` for the default.

@@ -67,6 +67,15 @@ pub enum Input {
         /// Name, mac or ip of the device.
         device: String,
     },
+    /// A person wants a virtual node.
+    Create {
+        /// Hardware address that it is to have.
+        mac: MacAddr,
+        /// Name.
+        name: String,
+        /// Settings, by key.
+        config: BTreeMap<String, String>,
+    },
     /// A person wants settings of the device changed.
     Configure {
         /// Name, mac or ip of the device.
@@ -236,6 +245,7 @@ impl Registrar {
             Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
             Input::Rename { device, name } => self.rename(&device, &name, &mut actions)?,
             Input::Forget { device } => self.forget(&device, &mut actions)?,
+            Input::Create { mac, name, config } => self.create(mac, &name, &config, now_ms, &mut actions)?,
             Input::Configure { device, changes } => self.configure(&device, &changes, &mut actions)?,
             Input::Clone { name, architecture } => self.clone_image(&name, architecture, &mut actions),
             // News alone: they come from elsewhere than what begins and ends jobs, and decide nothing.
@@ -305,6 +315,7 @@ impl Registrar {
         for key in wanted {
             self.ensure(&key, now_ms, actions);
         }
+        actions.extend(self.devices.keys().map(|mac| Action::Configured(*mac)));
     }
 
     fn lease(&mut self, event: LeaseEvent, now_ms: i64, actions: &mut Vec<Action>) {

@@ -333,7 +333,7 @@ fn a_restart_prepares_what_is_there_and_pulls_what_is_not() {
     let images = vec![ImageRow { key: key(DEFAULT), digest: "sha256:1".into(), created: 0, source: Source::Plain }];
     let loaded = Loaded { devices, images, ..Loaded::default() };
     let mut after = Registrar::new(&loaded, |model| format!("docker.io/waltplatform/{model}-default:latest"));
-    assert_eq!(kinds(&after.handle(Input::Start, 0).unwrap()), ["prepare"]);
+    assert_eq!(kinds(&after.handle(Input::Start, 0).unwrap()), ["prepare", "configured"]);
     assert_eq!(after.device(mac(1)).unwrap().row.served.as_deref(), Some("id1"), "served on meanwhile");
     let actions = after.handle(prepared(DEFAULT, "sha256:1", "id1", &[MODEL]), 0).unwrap();
     assert_eq!(kinds(&actions), ["export"], "its view may not have been open until now");
@@ -341,7 +341,7 @@ fn a_restart_prepares_what_is_there_and_pulls_what_is_not() {
 
     let loaded = Loaded { devices: loaded.devices, ..Loaded::default() };
     let mut without = Registrar::new(&loaded, |_| DEFAULT.into());
-    assert_eq!(kinds(&without.handle(Input::Start, 0).unwrap()), ["pull", "image-pull"]);
+    assert_eq!(kinds(&without.handle(Input::Start, 0).unwrap()), ["pull", "image-pull", "configured"]);
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn a_device_is_renamed_to_what_is_a_name_and_free() {
     registrar.handle(pc(2), 0).unwrap();
     let rename = |device: &str, name: &str| Input::Rename { device: device.into(), name: name.into() };
     let actions = registrar.handle(rename("node-00ab01", "kitchen"), 0).unwrap();
-    assert_eq!(kinds(&actions), ["save", "export", "link"]);
+    assert_eq!(kinds(&actions), ["save", "configured", "link"]);
     assert_eq!(registrar.find_node("kitchen"), Ok(mac(1)));
     assert_eq!(registrar.handle(rename("kitchen", "kitchen"), 0).map(drop), Ok(()));
     for (device, name, kind) in [

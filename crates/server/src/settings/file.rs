@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{DhcpMode, SettingsError};
+use crate::machines::Accelerator;
 
 /// What the configuration file says, not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -23,6 +24,7 @@ pub struct File {
     pub(super) logs: Logs,
     pub(super) images: Images,
     pub(super) registries: Registries,
+    pub(super) virtual_nodes: VirtualNodes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -64,6 +66,13 @@ pub(super) struct Registries {
     pub(super) insecure: Vec<String>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct VirtualNodes {
+    pub(super) user: Option<String>,
+    pub(super) accelerator: Option<Accelerator>,
+}
+
 /// Every key, dotted. A `*` stands for any name.
 pub(super) const KEYS: &[&str] = &[
     "interface",
@@ -86,6 +95,8 @@ pub(super) const KEYS: &[&str] = &[
     "images.keep_free_mib",
     "images.default.*",
     "registries.insecure",
+    "virtual_nodes.user",
+    "virtual_nodes.accelerator",
 ];
 
 impl File {

@@ -20,6 +20,7 @@ pub use flags::Flags;
 use image::store::Limits;
 pub use relays::Relay;
 
+use crate::machines::Accelerator;
 use crate::registry::Retention;
 
 /// Where the configuration is looked for unless a flag says otherwise. It may be absent.
@@ -52,6 +53,17 @@ pub struct Settings {
     pub limits: Limits,
     /// How registries are reached.
     pub registries: Registries,
+    /// Machines of the daemon's own.
+    pub virtual_nodes: VirtualNodes,
+}
+
+/// Machines of the daemon's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualNodes {
+    /// User that QEMU runs as; `nobody` if there is no such user.
+    pub user: String,
+    /// How their processors are run.
+    pub accelerator: Accelerator,
 }
 
 /// Address assignment.
@@ -193,6 +205,10 @@ impl Settings {
             limits: limits::check(&file.images)?,
             default_images: file.images.default,
             registries: Registries { insecure: file.registries.insecure },
+            virtual_nodes: VirtualNodes {
+                user: file.virtual_nodes.user.unwrap_or_else(|| "walt-vm".into()),
+                accelerator: file.virtual_nodes.accelerator.unwrap_or_default(),
+            },
         };
         settings.check()?;
         Ok(settings)

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Site;
 use crate::links::{self, NodeLinks};
+use crate::machines::Spec;
 use crate::registration::{Action, Failure, ImageKey, Input};
 use crate::timeline::Seen;
 
@@ -20,7 +21,7 @@ impl Site {
                 }
             }
             Action::Forget(mac) => self.forget(mac),
-            Action::Configured(mac) => self.export(mac),
+            Action::Configured(mac) => self.configured(mac),
             Action::SaveImage(row) => self.registry.image(row),
             Action::ForgetImage(key) => self.registry.remove_image(key),
             Action::Pull(key) => self.pull(key),
@@ -34,12 +35,22 @@ impl Site {
         }
     }
 
+    /// Brings up to date what follows a device's settings.
+    fn configured(&self, mac: MacAddr) {
+        self.export(mac);
+        let row = self.state().registrar.device(mac).map(|device| device.row.clone());
+        if let Some(row) = row.filter(|row| row.is_virtual) {
+            self.machines.configure(mac, Spec::of(&row));
+        }
+    }
+
     fn forget(&self, mac: MacAddr) {
         self.tell(format!("{mac} is forgotten"));
         self.state().timelines.remove(&mac);
         self.exports.remove(mac);
         // What it has kept stays on disk: only a person removes that.
         self.exports.persist().remove(mac);
+        self.machines.remove(mac);
         self.registry.forget_device(mac);
         // Fails only when the daemon stops.
         let _ = self.links.send(mac);
@@ -48,7 +59,8 @@ impl Site {
     /// Brings the services' table up to date for this node.
     pub fn export(&self, mac: MacAddr) {
         let row = self.state().registrar.device(mac).map(|device| device.row.clone());
-        let Some(row) = row else { return };
+        // A virtual node that was never on has no address yet.
+        let Some(row) = row.filter(|row| !row.ip.is_unspecified()) else { return };
         let Some(model) = row.model.clone() else { return };
         self.give_persist(&row);
         let image = row.served.as_ref().and_then(|id| self.images.view(id));
@@ -77,6 +89,9 @@ impl Site {
     fn node_links(&self, mac: MacAddr) -> Option<NodeLinks> {
         let state = self.state();
         let row = &state.registrar.device(mac)?.row;
+        if row.ip.is_unspecified() {
+            return None;
+        }
         Some(NodeLinks {
             mac,
             ip: row.ip,

@@ -28,6 +28,7 @@ pub use observe::client_kind;
 
 use crate::hooks::Hooks;
 use crate::logs::{self, Checkpoints};
+use crate::machines::Machines;
 use crate::registration::{Input, Registrar};
 use crate::registry::{Issuer, Loaded, LogRow, Registry};
 use crate::timeline::Timeline;
@@ -56,6 +57,7 @@ pub struct Site {
     exports: Arc<Exports>,
     images: Images,
     hooks: Hooks,
+    machines: Machines,
     links: mpsc::UnboundedSender<MacAddr>,
     state_dir: PathBuf,
     /// Where nodes keep files over a reboot, if this machine can.
@@ -78,6 +80,7 @@ pub struct Inbox {
 
 impl Site {
     /// A site as the registry has kept it.
+    #[expect(clippy::too_many_arguments, reason = "one for each part that it puts together")]
     pub fn new(
         loaded: &Loaded,
         default_image: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -85,6 +88,7 @@ impl Site {
         exports: Arc<Exports>,
         images: Images,
         hooks: Hooks,
+        machines: Machines,
         state_dir: PathBuf,
     ) -> (Arc<Self>, Inbox) {
         let (requests, inbox) = mpsc::channel(QUEUE);
@@ -106,6 +110,7 @@ impl Site {
             exports,
             images,
             hooks,
+            machines,
             links,
             state_dir,
             persist: OnceLock::new(),
@@ -176,6 +181,11 @@ impl Site {
     /// The images on disk.
     pub fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// Virtual nodes.
+    pub fn machines(&self) -> &Machines {
+        &self.machines
     }
 
     /// The registry.

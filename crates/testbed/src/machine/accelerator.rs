@@ -9,8 +9,7 @@ use crate::process::Background;
 
 /// QEMU's options for the processor: KVM where it really works, plain emulation elsewhere.
 pub(super) fn of_pc() -> &'static [&'static str] {
-    static KVM: OnceLock<bool> = OnceLock::new();
-    if *KVM.get_or_init(kvm_works) {
+    if kvm_works() {
         &["-accel", "kvm", "-cpu", "host"]
     } else {
         // Without AMD's virtualisation, or Linux loads KVM in the machine, which takes seconds under emulation. QEMU
@@ -21,10 +20,16 @@ pub(super) fn of_pc() -> &'static [&'static str] {
     }
 }
 
+/// Whether a machine runs under KVM, by a trial at the first call.
+pub fn kvm_works() -> bool {
+    static KVM: OnceLock<bool> = OnceLock::new();
+    *KVM.get_or_init(try_kvm)
+}
+
 /// Whether a machine runs under KVM. That `/dev/kvm` is there does not say so: nested, it may open and then hang.
 ///
 /// The probe is a boot sector that writes one letter to the serial port and halts.
-fn kvm_works() -> bool {
+fn try_kvm() -> bool {
     if let Some(choice) = std::env::var_os("WALT_KVM") {
         return choice == "1";
     }

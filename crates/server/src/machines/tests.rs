@@ -1,0 +1,43 @@
+use std::path::PathBuf;
+
+use super::qemu::{Places, command, mac_of};
+use super::*;
+
+fn host() -> Host {
+    Host {
+        bridge: "walt-net".into(),
+        state_dir: "/var/lib/walt".into(),
+        runtime_dir: "/run/walt/machines".into(),
+        user: "walt-vm".into(),
+        accelerator: Accelerator::Tcg,
+    }
+}
+
+#[test]
+fn a_machine_is_what_its_settings_say() {
+    let (host, mac) = (host(), MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]));
+    let networks = vec!["home".to_owned()];
+    let spec = Spec { name: "vm1".into(), cores: 3, ram: 768, disks: vec![8192, 1], networks };
+    let mut places = Places::of(&host, mac);
+    places.disks = PathBuf::from("/a,b");
+    let ports = network::ports(&host, mac, &spec);
+    let words: Vec<_> =
+        command(mac, &spec, &places, ports.len(), false).into_iter().map(|word| word.into_string().unwrap()).collect();
+    let after = |option: &str| -> Vec<&str> {
+        words.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].as_str()).collect()
+    };
+    assert_eq!((after("-smp"), after("-m"), after("-name")), (vec!["3"], vec!["768"], vec!["vm1"]));
+    assert_eq!(after("-drive").len(), 2);
+    assert!(after("-drive")[1].ends_with("file=/a,,b/disk1.raw"), "{:?}", after("-drive"));
+    assert_eq!(ports.iter().map(|port| port.bridge.as_str()).collect::<Vec<_>>(), ["walt-net", "wn-home"]);
+    for (number, netdev) in after("-netdev").into_iter().enumerate() {
+        assert!(netdev.ends_with(&format!("fd={}", 3 + number)), "{netdev}");
+        assert!(ports[number].tap.len() <= 15, "{:?}", ports[number]);
+    }
+    let nics: Vec<_> = after("-device").into_iter().filter(|device| device.starts_with("virtio-net")).collect();
+    assert!(nics[0].ends_with("mac=52:54:00:ab:cd:ef") && nics[1].ends_with(",romfile="), "{nics:?}");
+    assert_ne!(mac_of(mac, 1), mac);
+    assert!(words.iter().any(|word| word.contains("tcg")) && !words.iter().any(|word| word == "kvm"));
+    // unix(7): the longest name of a socket.
+    assert!(places.control.as_os_str().len() < 107);
+}
