@@ -76,9 +76,7 @@ fn check_entries(layer: &LayerEntries) {
     for entry in &layer.entries {
         assert!(entry.path.len() <= 4095 && !entry.path.contains(&0));
         let components = entry.path.split(|&b| b == b'/');
-        assert!(
-            entry.path.is_empty() || components.clone().all(|c| !matches!(c, b"" | b"." | b"..") && c.len() <= 255)
-        );
+        assert!(entry.path.is_empty() || components.clone().all(|c| !matches!(c, b"" | b"." | b"..") && c.len() <= 255));
         assert!(entry.mode <= 0o7777 && entry.mtime.nanos < 1_000_000_000);
         if let EntryKind::Regular { size, runs } = &entry.kind {
             let mut end = 0;
@@ -142,8 +140,7 @@ fn index_file(input: &[u8]) {
     let Ok(view) = View::from_index(bytes, &LayerFiles::new(&*DIRECTORY)) else { return };
     for ino in 0..=view.inode_count().min(1000) + 1 {
         let _ = (view.attr(ino), view.readlink(ino), view.xattrs(ino).len());
-        let entries =
-            view.readdir(ino, 0).map(|entries| entries.take(100).map(|e| (e.name, e.ino)).collect::<Vec<_>>());
+        let entries = view.readdir(ino, 0).map(|entries| entries.take(100).map(|e| (e.name, e.ino)).collect::<Vec<_>>());
         for (name, _) in entries.into_iter().flatten() {
             let _ = view.lookup(ino, name);
         }

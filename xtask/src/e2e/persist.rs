@@ -115,9 +115,10 @@ fn interrupted(stage: &mut Stage<'_>, booted: Booted) -> Result<()> {
         stage.daemon()?.kill();
         sleep(Duration::from_millis(700));
         stage.daemon()?.resume()?;
-        println!("      killed and started again, {round} of 3");
         sleep(Duration::from_secs(3));
         ssh.run("sync; echo 3 > /proc/sys/vm/drop_caches")?;
+        let status = stage.daemon()?.walt(&["status", "--json"])?;
+        println!("      killed and started again, {round} of 3; since then: {}", counters(&status));
     }
     let ended = ssh.run(
         "touch /tmp/stop; n=0; while [ ! -s /tmp/copies ] || ! grep -q ended /tmp/errors; do sleep 1; n=$((n + 1)); \
@@ -130,8 +131,6 @@ fn interrupted(stage: &mut Stage<'_>, booted: Booted) -> Result<()> {
     };
     stage.check("no program was told of an error", true, format!("{steps} random steps, {copies} copies of a tree"))?;
     let before = ssh.run("cat /proc/sys/kernel/random/boot_id")?;
-    let replayed = stage.daemon()?.walt(&["status", "--json"]).unwrap_or_default();
-    println!("      {}", counters(&replayed));
     stage.daemon()?.walt(&["node", "reboot", &booted.node.name])?;
     let again = stage.wait_until_booted_anew(MAC, &before, TINY_BOOT)?;
     upload(&again.ssh, &static_programs::example("random-writes")?)?;
@@ -148,9 +147,9 @@ fn interrupted(stage: &mut Stage<'_>, booted: Booted) -> Result<()> {
         lines(&copied) == lines(&original),
         copied.replace('\n', ", "),
     )?;
-    let tree = stage.daemon()?.state().join("persist").join(MAC).join("_other");
+    let tree = stage.daemon()?.state().join("persist").join(MAC).join("_free");
     let there = std::fs::read_dir(&tree).with_context(|| format!("cannot read {tree:?}"))?.count();
-    stage.check("on the server it is a directory", there >= 4, tree.display())
+    stage.check("on the server it is a directory, the one for who boots the default image", there >= 4, tree.display())
 }
 
 /// What the server says of its NFS service, in one line.

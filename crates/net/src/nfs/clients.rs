@@ -20,6 +20,7 @@ pub(super) struct Clients {
 struct Client {
     connections: usize,
     reads: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
 }
 
 /// The right to one connection; given back when it is dropped.
@@ -30,6 +31,8 @@ pub(super) struct Admission {
     /// READs from disk that this address may have under way, over all its connections: each holds a
     /// reply buffer until it is sent.
     pub(super) reads: Arc<Semaphore>,
+    /// The same for calls into a directory of the host: apart, so that they never make the image wait.
+    pub(super) calls: Arc<Semaphore>,
     _total: tokio::sync::OwnedSemaphorePermit,
 }
 
@@ -46,14 +49,15 @@ impl Clients {
         let client = table.entry(ip).or_insert_with(|| Client {
             connections: 0,
             reads: Arc::new(Semaphore::new(self.limits.reads_per_client)),
+            calls: Arc::new(Semaphore::new(self.limits.calls_per_client)),
         });
         if client.connections >= self.limits.connections_per_client {
             return None;
         }
         client.connections += 1;
-        let reads = Arc::clone(&client.reads);
+        let (reads, calls) = (Arc::clone(&client.reads), Arc::clone(&client.calls));
         drop(table);
-        Some(Admission { clients: Arc::clone(self), ip, reads, _total: total })
+        Some(Admission { clients: Arc::clone(self), ip, reads, calls, _total: total })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Ipv4Addr, Client>> {

@@ -174,7 +174,7 @@ impl<E: Exporter> Connection<E> {
                     self.held += call.size();
                     tokio::spawn(work(
                         Arc::clone(&self.shared),
-                        Arc::clone(&self.admission.reads),
+                        Arc::clone(&self.admission.calls),
                         call,
                         self.finish.clone(),
                     ));

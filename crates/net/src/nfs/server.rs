@@ -44,11 +44,12 @@ pub struct Limits {
     pub connections: usize,
     /// TCP connections of one address. (Linux makes 16 at most: mount option `nconnect`.)
     pub connections_per_client: usize,
-    /// READs from disk, and calls into a directory of the host, under way, of one address over TCP, up to the moment
-    /// their reply is sent.
+    /// READs from disk under way, of one address over TCP, up to the moment their reply is sent.
     pub reads_per_client: usize,
     /// READs from disk under way, in all.
     pub reads: usize,
+    /// Calls into directories of the host under way, of one address over TCP, up to the moment their reply is sent.
+    pub calls_per_client: usize,
     /// Threads for calls into directories of the host, in all. Most of the time they wait for the disk, and those that
     /// wait together are served by one write of its journal.
     pub workers: usize,
@@ -66,7 +67,8 @@ impl Default for Limits {
             connections_per_client: 96,
             reads_per_client: 16,
             reads: 32,
-            workers: 16,
+            calls_per_client: 8,
+            workers: 32,
             idle: Duration::from_secs(360),
             stalled: Duration::from_secs(60),
         }

@@ -485,6 +485,10 @@ fn a_part_of_the_disk_is_kept_for_the_server() {
     let (old, _) = client.lookup(&root, "old").unwrap();
     let full = Status::NoSpace as u32;
     assert_eq!(client.create(&root, "x", CreateHow::Unchecked(mode(0o600))), Err(full));
+    let emptied = NewAttributes { size: Some(0), ..Default::default() };
+    std::fs::write(place.host().join("to-be-emptied"), "content").unwrap();
+    assert!(client.create(&root, "to-be-emptied", CreateHow::Unchecked(emptied)).is_ok());
+    assert_eq!(std::fs::read(place.host().join("to-be-emptied")).unwrap(), b"");
     assert_eq!(client.mkdir(&root, "x", 0o700), Err(full));
     assert_eq!(client.link(&old, &root, "x"), full);
     assert_eq!(client.write(&old, 8190, Stable::Unstable, b"more"), Err(full));

@@ -48,7 +48,11 @@ impl Call<'_> {
 
     fn make(&self, dir: &Object, name: &CStr, made: Made<'_>) -> Result<Object, Status> {
         if !self.dir.tree.has_room(0) {
-            return Err(Status::NoSpace);
+            // What is there already may be opened, and emptied.
+            return match made {
+                Made::File(how) if Object::at(&dir.fd, name).is_ok() => self.is_there(dir, name, how),
+                _ => Err(Status::NoSpace),
+            };
         }
         match made {
             Made::File(how) => self.make_file(dir, name, how),
