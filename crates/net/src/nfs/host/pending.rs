@@ -135,3 +135,72 @@ pub(in crate::nfs) fn refuse(number: u32, status: Status, out: &mut Writer) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use wire::nfs3::{CreateHow, NewAttributes};
+    use wire::rpc::UnixIdentity;
+
+    use super::*;
+    use crate::nfs::HostTree;
+
+    fn served(place: &Path) -> Arc<HostDirectory> {
+        HostTree::open(place, 0, 1).unwrap().directory("n", "ada").unwrap()
+    }
+
+    fn call(directory: &Arc<HostDirectory>, xid: u32, change: &Change<'_>) -> PendingCall {
+        let mut arguments = Writer::new();
+        change.encode(&mut arguments);
+        PendingCall {
+            xid,
+            procedure: change.procedure(),
+            credential: Credential::Sys(UnixIdentity::new(0, 0, &[])),
+            transport: Transport::Tcp,
+            directory: Arc::clone(directory),
+            key: HandleKey::new([7; 16]),
+            counters: Arc::new(Counters::default()),
+            arguments: arguments.bytes().to_vec(),
+        }
+    }
+
+    fn status(call: &PendingCall) -> u32 {
+        let mut out = Writer::new();
+        call.finish(&mut out);
+        Reader::new(&out.bytes()[24..]).u32().unwrap()
+    }
+
+    #[test]
+    fn what_a_server_did_before_it_was_killed_is_a_success_to_who_asks_again() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path().join("persist");
+        let root = served(&place).root().sign(&HandleKey::new([7; 16]));
+        let dir = root.as_slice();
+        let new = NewAttributes { mode: Some(0o700), ..NewAttributes::default() };
+        let made = served(&place);
+        for name in [&b"gone"[..], b"old"] {
+            let create = Change::Create { dir, name, how: CreateHow::Guarded(new) };
+            assert_eq!(status(&call(&made, 1, &create)), 0);
+        }
+        let changes = [
+            (Change::MkDir { dir, name: b"d", new }, Status::Exists),
+            (Change::SymLink { dir, name: b"s", new, target: b"x" }, Status::Exists),
+            (Change::Create { dir, name: b"f", how: CreateHow::Guarded(new) }, Status::Exists),
+            (Change::Remove { dir, name: b"gone" }, Status::NotFound),
+            (Change::Rename { from: (dir, b"old"), to: (dir, b"new") }, Status::NotFound),
+            (Change::RmDir { dir, name: b"d" }, Status::NotFound),
+        ];
+        for (xid, (change, otherwise)) in (10..).step_by(10).zip(changes) {
+            assert_eq!(status(&call(&served(&place), xid, &change)), 0, "{change:?}");
+            // The same, as it looks when the server was killed between doing it and answering.
+            let killed = served(&place);
+            let again = call(&killed, xid + 1, &change);
+            let known = killed.replies().unwrap().begin(Key::new(xid + 1, change.procedure(), 0, &again.arguments));
+            std::mem::forget(known);
+            assert_eq!(status(&call(&served(&place), xid + 1, &change)), 0, "{change:?}");
+            // Whoever asks for the first time is told how it is.
+            assert_eq!(status(&call(&served(&place), xid + 2, &change)), otherwise as u32, "{change:?}");
+        }
+    }
+}
