@@ -197,10 +197,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// What only `./x test --all` plays, and why: the usual run is to take less than 30 minutes on two processors.
-const ONLY_BY_ALL: &[(&str, &str)] = &[(
-    "qemu-arm",
-    "its image takes minutes to build under emulation and it is the slowest to boot; multi-arch boots such a board as well",
-)];
+const ONLY_BY_ALL: &[(&str, &str)] = &[
+    (
+        "qemu-arm",
+        "its image takes minutes to build under emulation and it is the slowest to boot; multi-arch boots such a board as well",
+    ),
+    (
+        "node-commands",
+        "platform does the same and more on virtual nodes, but for a node that lies about what it is asked for",
+    ),
+    ("pc-dnsmasq", "pc-isc-dhcpd is the same with another server for addresses, and the daemon's tests know both"),
+    ("pc-uefi", "pc-uefi-http has the same firmware and pc-usb starts by it, too"),
+];
 
 impl Scenario {
     /// Why `./x test` leaves it out; `None` for those that it plays.

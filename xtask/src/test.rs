@@ -17,7 +17,7 @@ use crate::{check, fuzz};
 const AT_ONCE: usize = 2;
 
 /// Time for each fuzz target, in seconds: enough to see that it runs and that the corpus passes.
-const FUZZ_SECONDS: u32 = 20;
+const FUZZ_SECONDS: u32 = 8;
 
 /// What has been counted so far.
 #[derive(Default)]

@@ -122,7 +122,7 @@ impl Drop for Terminal {
 /// What somebody types, and the line that comes of it. A space at the end: the word is complete.
 const LINES: &[(&str, &str)] = &[
     ("walt no\t", "walt node "),
-    ("walt node sh\t", "walt node show "),
+    ("walt node sho\t", "walt node show "),
     ("walt node show --al\t", "walt node show --all "),
     ("walt node show ki\t", "walt node show kitchen "),
     ("walt node reboot kitchen,c\t", "walt node reboot kitchen,cellar "),

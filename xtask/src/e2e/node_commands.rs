@@ -1,7 +1,7 @@
 //! What people do on a node with `walt node`, driven by the command alone.
 
-mod copying;
-mod saving;
+pub(super) mod copying;
+pub(super) mod saving;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;

@@ -1,11 +1,14 @@
 //! A team's day: three virtual nodes, and nothing but the `walt` command.
 
+mod network;
+mod power;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use testbed::process::run as run_program;
 use testbed::terminal::Terminal;
 
+use super::node_commands::{self, copying, saving};
 use super::stage::{Stage, TINY_BOOT};
 use crate::image::Recipe;
 
@@ -18,10 +21,18 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let accelerator = if testbed::machine::kvm_works() { "kvm" } else { "tcg" };
     stage.start_daemon(&reference, &format!("[virtual_nodes]\naccelerator = {accelerator:?}\n"))?;
     create(stage)?;
+    on_a_set(stage)?;
+    logs(stage)?;
+    node_commands::shell(stage, "vm1")?;
+    copying::both_ways(stage, "vm1")?;
+    node_commands::reached(stage, "vm1")?;
     console(stage)?;
-    survives_the_daemon(stage)?;
-    reset(stage)?;
-    remove(stage)
+    power::survives_the_daemon(stage)?;
+    network::nat_and_names(stage)?;
+    let mac = node(stage, "vm1")?.mac;
+    saving::saved_and_booted(stage, "vm1", &mac)?;
+    power::reset(stage)?;
+    power::remove(stage)
 }
 
 /// What `walt` prints, when all goes well.
@@ -46,8 +57,7 @@ fn node(stage: &mut Stage<'_>, name: &str) -> Result<api::Node> {
 
 /// Linux makes another one at each boot.
 fn boot_id(stage: &mut Stage<'_>, name: &str) -> Result<String> {
-    let node = node(stage, name)?;
-    stage.daemon()?.ssh(&node)?.run("cat /proc/sys/kernel/random/boot_id")
+    walt(stage, &["node", "run", name, "cat /proc/sys/kernel/random/boot_id"])
 }
 
 fn create(stage: &mut Stage<'_>) -> Result<()> {
@@ -58,17 +68,49 @@ fn create(stage: &mut Stage<'_>) -> Result<()> {
     let refused = refusal(stage, &["node", "create", "vm3"])?;
     stage.check("because there is one already", refused.contains("there is a device vm3 already"), "")?;
     refusal(stage, &["node", "create", "vm4", "ramm=1G"])?;
-    let said = walt(stage, &["node", "wait", "all-nodes", "--timeout", "300"])?;
+    let limit = TINY_BOOT.as_secs().to_string();
+    let said = walt(stage, &["node", "wait", "all-nodes", "--timeout", &limit])?;
     let all = ["vm1", "vm2", "vm3"].iter().all(|name| said.contains(&format!("{name} is booted")));
     stage.check("three virtual nodes boot", all, said.trim().replace('\n', "; "))?;
-    let third = node(stage, "vm3")?;
-    let hardware = stage.daemon()?.ssh(&third)?.run(
-        "grep -c ^processor /proc/cpuinfo; awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo; \
-         cat /sys/bus/pci/devices/*/device | grep -c 0x1001; ls -d /sys/class/net/eth* | wc -l",
-    )?;
+    let look = "grep -c ^processor /proc/cpuinfo; awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo; \
+                cat /sys/bus/pci/devices/*/device | grep -c 0x1001; ls -d /sys/class/net/eth* | wc -l";
+    let hardware = walt(stage, &["node", "run", "vm3", look])?;
     let numbers: Vec<u64> = hardware.lines().filter_map(|line| line.trim().parse().ok()).collect();
     let is_it = matches!(numbers[..], [2, 540..=640, 1, 2]);
     stage.check("with the processors, RAM, disk and networks of their settings", is_it, hardware.replace('\n', " "))
+}
+
+fn on_a_set(stage: &mut Stage<'_>) -> Result<()> {
+    let said = walt(stage, &["node", "run", "free-nodes", "hostname"])?;
+    let mut lines: Vec<_> = said.lines().collect();
+    lines.sort_unstable();
+    let each = lines.len() == 3 && lines.iter().all(|line| line.split_whitespace().count() == 2);
+    stage.check("`walt node run` runs on all of a set, and says who says what", each, lines.join("; "))?;
+    let command = "test $(hostname) != vm2 || exit 7";
+    let mut failing = stage.daemon()?.command("walt");
+    let output = failing.args(["node", "run", "all-nodes", command]).stdin(std::process::Stdio::null()).output()?;
+    let told = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    stage.check("and fails if it fails on one, which is named", !output.status.success() && told.contains("vm2"), told)
+}
+
+/// From the nodes to the server, and back.
+fn logs(stage: &mut Stage<'_>) -> Result<()> {
+    walt(stage, &["log", "add-checkpoint", "begun"])?;
+    let mut waiting = stage.daemon()?.command("walt");
+    waiting.args(["log", "wait", "--timeout", "60", "--mode", "ALL", "--issuers", "all-nodes", "DONE"]);
+    let waiting = waiting.args(["--time-margin", "60"]).stdout(std::process::Stdio::piped()).spawn()?;
+    walt(stage, &["node", "run", "all-nodes", "walt-log-echo experiment \"$(hostname) is DONE\""])?;
+    let output = waiting.wait_with_output()?;
+    let lines = String::from_utf8_lossy(&output.stdout).trim().replace('\n', "; ");
+    stage.check("`walt log wait --mode ALL` ends when each node has said it", output.status.success(), lines)?;
+    walt(stage, &["log", "add-checkpoint", "ended"])?;
+    walt(stage, &["node", "run", "vm1", "walt-log-echo experiment later"])?;
+    let arguments = ["log", "show", "--history", "begun:ended", "--issuers", "all-nodes", "--streams", "experiment"];
+    let shown = walt(stage, &arguments)?;
+    let is_it = shown.lines().count() == 3 && shown.lines().all(|line| line.ends_with("is DONE"));
+    stage.check("checkpoints begin and end what is shown", is_it, shown.trim().replace('\n', "; "))?;
+    let platform = walt(stage, &["log", "show", "--history", "full", "--platform", "virtual node"])?;
+    stage.check("that nodes were made is in the logs", platform.lines().count() == 3, platform.lines().count())
 }
 
 fn console(stage: &mut Stage<'_>) -> Result<()> {
@@ -89,53 +131,4 @@ fn console(stage: &mut Stage<'_>) -> Result<()> {
     let shown = walt(stage, &["log", "show", "--history", "full", "--issuers", "vm1", "--streams", "^console$"])?;
     let is_it = ["iPXE", "Linux version", "nobody-at-all"].iter().all(|text| shown.contains(text));
     stage.check("all of it is in the logs", is_it, format!("{} lines", shown.lines().count()))
-}
-
-fn survives_the_daemon(stage: &mut Stage<'_>) -> Result<()> {
-    let before = boot_id(stage, "vm2")?;
-    stage.daemon()?.kill();
-    stage.daemon()?.resume()?;
-    let after = boot_id(stage, "vm2")?;
-    stage.check("a virtual node outlives the server that has started it", before == after, "")?;
-    let mut command = stage.daemon()?.command("walt");
-    command.args(["node", "console", "vm2"]);
-    let log = stage.lab.logs().join("vm2.attached");
-    let mut terminal = Terminal::start(&command, &log)?;
-    std::thread::sleep(Duration::from_secs(2));
-    terminal.press("\n")?;
-    terminal.wait_for("login:", SOON)?;
-    terminal.press("\u{1}d")?;
-    terminal.end(SOON)?;
-    stage.check("the next one has its console", true, "")
-}
-
-fn reset(stage: &mut Stage<'_>) -> Result<()> {
-    let before = boot_id(stage, "vm1")?;
-    walt(stage, &["node", "config", "vm1", "cpu.cores=2"])?;
-    let said = walt(stage, &["node", "reboot", "--hard", "vm1"])?;
-    stage.check("`walt node reboot --hard` resets a virtual node", said.contains("vm1 is reset"), said.trim())?;
-    let mac = node(stage, "vm1")?.mac;
-    let booted = stage.wait_until_booted_anew(&mac, before.trim(), TINY_BOOT)?;
-    let cores = booted.ssh.run("grep -c ^processor /proc/cpuinfo")?;
-    stage.check("and it is what its settings say by then", cores.trim() == "2", cores.trim())
-}
-
-fn remove(stage: &mut Stage<'_>) -> Result<()> {
-    walt(stage, &["node", "rename", "vm2", "kitchen"])?;
-    let renamed = node(stage, "kitchen")?;
-    stage.check("a virtual node is renamed", renamed.is_virtual, "")?;
-    walt(stage, &["node", "remove", "vm1,kitchen,vm3"])?;
-    let left = walt(stage, &["node", "show", "--all", "--json"])?;
-    stage.check("removed nodes are known no more", left.trim() == "[]", left.trim())?;
-    let gone = || run_program(std::process::Command::new("sh").args(["-c", "pgrep qemu-system; ls /sys/class/net"]));
-    let begun = std::time::Instant::now();
-    loop {
-        let left = gone()?;
-        let none =
-            !left.lines().any(|line| line.starts_with("wt") || line.starts_with("wn-") || line.parse::<u32>().is_ok());
-        if none || begun.elapsed() > SOON {
-            return stage.check("and nothing of their machines is left", none, left.replace('\n', " "));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

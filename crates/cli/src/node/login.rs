@@ -107,9 +107,10 @@ pub(super) fn start(command: &mut Command) -> Result<Child, Error> {
     })
 }
 
-/// Only a node that is up can be logged in to; ssh would wait in vain.
+/// Only a node that is up can be logged in to; ssh would wait in vain. One that seems lost may have lost the server alone, or
+/// the server itself was just started: ssh finds out.
 pub(super) fn expect_booted(node: &Node) -> Result<(), Error> {
-    if node.state == NodeState::Booted {
+    if matches!(node.state, NodeState::Booted | NodeState::Unreachable) {
         return Ok(());
     }
     let step = node.step.as_ref().map(|step| format!(" ({step})")).unwrap_or_default();
