@@ -149,7 +149,28 @@ fn interrupted(stage: &mut Stage<'_>, booted: Booted) -> Result<()> {
     )?;
     let tree = stage.daemon()?.state().join("persist").join(MAC).join("_free");
     let there = std::fs::read_dir(&tree).with_context(|| format!("cannot read {tree:?}"))?.count();
-    stage.check("on the server it is a directory, the one for who boots the default image", there >= 4, tree.display())
+    stage.check(
+        "on the server it is a directory, the one for who boots the default image",
+        there >= 4,
+        tree.display(),
+    )?;
+    switched_off(stage, &again)
+}
+
+/// The setting `mount.persist`: what is mounted stays until the node boots again.
+fn switched_off(stage: &mut Stage<'_>, booted: &Booted) -> Result<()> {
+    let (ssh, name) = (&booted.ssh, &booted.node.name);
+    stage.daemon()?.walt(&["node", "config", name, "mount.persist=false"])?;
+    let still = ssh.run("echo still > /persist/still && sync && cat /persist/still")?;
+    stage.check("a node that is told to do without keeps what it has mounted", still.trim() == "still", still)?;
+    let before = ssh.run("cat /proc/sys/kernel/random/boot_id")?;
+    stage.daemon()?.walt(&["node", "reboot", name])?;
+    let again = stage.wait_until_booted_anew(MAC, &before, TINY_BOOT)?;
+    let steps = stage.steps(name)?;
+    let step = steps.iter().find(|step| step.name == "agent:persist").context("the agent tells of no step persist")?;
+    let there = again.ssh.run("ls -d /persist 2>&1; true")?;
+    let without = step.status == api::StepStatus::Ok && step.detail.contains("none for this node");
+    stage.check("and boots without", without && there.contains("No such file"), format!("{}; {there}", step.detail))
 }
 
 /// What the server says of its NFS service, in one line.
