@@ -6,6 +6,7 @@ mod capabilities;
 mod environment;
 mod layer;
 mod log;
+mod netconsole;
 mod persist;
 mod ram;
 mod readahead;
@@ -41,7 +42,7 @@ struct Step {
 
 /// The boot, in order. A node without clock or readahead is still a node; one without watchdog
 /// would hang for ever when its server goes, so it had better come again at once.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "mount-kernel-filesystems", run: |_| environment::mount_kernel_filesystems(), fatal: true },
     Step { name: "read-settings", run: read_settings, fatal: true },
     Step { name: "copy-to-ram", run: copy_to_ram, fatal: true },
@@ -59,6 +60,7 @@ const STEPS: [Step; 15] = [
     Step { name: "clock-sync", run: |boot| clock_sync::synchronise(boot.settings()?.server), fatal: false },
     Step { name: "union", run: |boot| union::mount_and_enter(boot.settings()?), fatal: true },
     Step { name: "capabilities", run: |_| capabilities::restore(), fatal: false },
+    Step { name: "netconsole", run: |boot| netconsole::start(boot.settings()?), fatal: false },
     Step { name: "persist", run: |boot| persist::mount(boot.settings()?), fatal: false },
     Step { name: "find-init", run: |_| find_init(), fatal: true },
 ];

@@ -1,7 +1,7 @@
 //! Loading kernel modules.
 
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,30 +17,53 @@ const COMPRESSED: i32 = 4;
 /// Loads the module `name` and what it needs: with the image's modprobe, or from its `modules.dep` if
 /// it has none. Says how.
 pub(crate) fn load(name: &str) -> Result<String, Failure> {
+    load_with(name, "")
+}
+
+/// As [`load`], with parameters for the module, `name=value` with blanks between them.
+pub(crate) fn load_with(name: &str, parameters: &str) -> Result<String, Failure> {
     if let Some(modprobe) = MODPROBE.into_iter().find(|path| Path::new(path).exists()) {
-        let status = Command::new(modprobe).arg(name).status().doing(|| format!("run {modprobe}"))?;
+        let status = Command::new(modprobe)
+            .arg(name)
+            .args(parameters.split_whitespace())
+            .status()
+            .doing(|| format!("run {modprobe}"))?;
         // A modprobe that fails may be a busybox without modules support: ours comes next.
         if status.success() {
             return Ok(format!("{modprobe} {name}"));
         }
     }
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let directory = Path::new("/lib/modules").join(release);
+    let directory = directory();
     let table = directory.join("modules.dep");
     let text = fs::read_to_string(&table).doing(|| format!("read {}", table.display()))?;
     let files = in_order(&text, name).ok_or_else(|| Failure::new(format!("{} has no {name}", table.display())))?;
-    for file in &files {
-        insert(&directory.join(file))?;
+    for (number, file) in files.iter().enumerate() {
+        // The last one is the module itself.
+        let parameters = if number + 1 == files.len() { parameters } else { "" };
+        insert_with(&directory.join(file), parameters)?;
     }
     Ok(format!("loaded {name} with {} other modules", files.len() - 1))
 }
 
+/// Whether the image has the module `name` for the kernel that runs.
+pub(crate) fn is_there(name: &str) -> bool {
+    fs::read_to_string(directory().join("modules.dep")).is_ok_and(|table| in_order(&table, name).is_some())
+}
+
+fn directory() -> PathBuf {
+    Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().into_owned())
+}
+
 /// Loads the module in `file`; one that is loaded already is no failure.
 pub(crate) fn insert(file: &Path) -> Result<(), Failure> {
+    insert_with(file, "")
+}
+
+fn insert_with(file: &Path, parameters: &str) -> Result<(), Failure> {
     let what = || format!("load {}", file.display());
     let flags = if file.extension().is_some_and(|extension| extension == "ko") { 0 } else { COMPRESSED };
-    const NO_PARAMETERS: &CStr = c"";
-    match rustix::system::finit_module(File::open(file).doing(what)?, NO_PARAMETERS, flags) {
+    let parameters = CString::new(parameters).doing(what)?;
+    match rustix::system::finit_module(File::open(file).doing(what)?, &parameters, flags) {
         Err(rustix::io::Errno::EXIST) => Ok(()),
         result => result.doing(what),
     }

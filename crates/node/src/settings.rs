@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// The NFS share that is the root, if it is one.
     pub(crate) share: Option<NfsShare>,
+    /// Whether the kernel's messages are sent to the server: unless `walt.netconsole=no` says otherwise.
+    pub(crate) netconsole: bool,
     /// Variables of `/bin/walt-env`.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -61,6 +63,7 @@ impl Settings {
             server,
             grace: grace.map_or(DEFAULT_GRACE, Duration::from_secs).max(SHORTEST_GRACE),
             share: mounted.or(argument.filter(|_| nfs_root)),
+            netconsole: arguments.get("walt.netconsole") != Some("no"),
             environment,
         })
     }

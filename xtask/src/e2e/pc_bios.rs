@@ -14,5 +14,10 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let booted = stage.boot_one(&image, &Spec::new("pc-bios", MAC), DEBIAN_BOOT)?;
     let name = booted.node.name.clone();
     stage.check("the node is named after its address", name == "node-b10501", &name)?;
-    in_node::check(stage, &booted)
+    in_node::check(stage, &booted)?;
+    booted.ssh.run("echo '<3>the kernel says hello' > /dev/kmsg")?;
+    let wait =
+        ["log", "wait", "--issuers", &name, "--streams", "^netconsole$", "--time-margin", "60", "--timeout", "60"];
+    let line = stage.daemon()?.walt(&[&wait[..], &["kernel says hello"]].concat())?;
+    stage.check("what its kernel says is in the logs", line.contains("netconsole"), line.trim())
 }
