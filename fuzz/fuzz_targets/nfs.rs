@@ -68,6 +68,7 @@ fuzz_target!(|input: &[u8]| {
     let caller = Caller {
         ip: if choice & 4 == 0 { NODE } else { Ipv4Addr::new(192, 168, 1, 8) },
         transport: if choice & 2 == 0 { Transport::Tcp } else { Transport::Udp },
+        privileged: choice & 8 == 0,
     };
     if choice & 1 == 0 {
         let mut stream = rest;
@@ -173,7 +174,7 @@ fn header(procedure: u32, credential: Credential) -> Writer {
 
 /// Handles of everything in the image, got as a client gets them.
 fn handles(dispatcher: &Dispatcher<NodeExports>, share: &str) -> Vec<Vec<u8>> {
-    let caller = Caller { ip: NODE, transport: Transport::Tcp };
+    let caller = Caller { ip: NODE, transport: Transport::Tcp, privileged: true };
     let root = Credential::Sys(UnixIdentity::new(0, 0, &[]));
     let mut call = Writer::new();
     Call { xid: 1, program: mount::PROGRAM, version: mount::VERSION, procedure: mount::MNT, credential: root }

@@ -67,6 +67,11 @@ impl PersistTable {
         self.lock().remove(&mac);
     }
 
+    /// Whether the node is to have a directory, open or not.
+    pub fn is_wanted(&self, mac: MacAddr) -> bool {
+        self.lock().get(&mac).is_some_and(|entry| entry.wanted.is_some())
+    }
+
     /// What the node may mount; from now on it holds it.
     pub fn mount(&self, mac: MacAddr) -> Option<Arc<HostDirectory>> {
         let mut nodes = self.lock();

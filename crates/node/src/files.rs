@@ -39,7 +39,7 @@ pub(crate) fn receive(arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::from(2);
     };
     let input = BufReader::with_capacity(PIECE, io::stdin().lock());
-    match tree::receive(input, Path::new(path), Keep::All, |_| ()) {
+    match tree::receive(input, Path::new(path), None, Keep::All, |_| ()) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -100,6 +100,7 @@ async fn start_and_serve(settings: &Settings) -> Result<(), Error> {
         settings.state_dir.clone(),
     );
     site.images().clean_stale_mounts().await;
+    site.end_stray_machines().await;
     site.open_persist(settings.limits.reserve).await;
     // Before anything answers: a node that was up goes on reading what it had mounted.
     site.reopen().await;

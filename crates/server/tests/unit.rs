@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The most exposure that is accepted, in tenths (systemd-analyze(1), `security`): 0 is none, 100 all.
-const MOST_EXPOSURE: u32 = 56;
+const MOST_EXPOSURE: u32 = 57;
 
 /// Directives that would hide mounts of images from the rest of the machine: systemd.exec(5) names them at `MountFlags=`
 /// and where each is described.

@@ -70,11 +70,15 @@ impl From<TarError> for ReceiveError {
 /// Receives what [`send`](crate::send()) wrote. If `destination` is a directory, what comes is put into it under its own
 /// name, otherwise it gets that name. Gives back the number of files, directories and symlinks.
 ///
+/// `asked_for` is the name that it must have at the sender's: a sender who may choose it would write a `.bashrc` where
+/// somebody has asked for something else (CVE-2019-6111 was such a fault of scp's). `None` trusts the sender with it.
+///
 /// # Errors
 /// See [`ReceiveError`].
 pub fn receive(
     mut input: impl Read,
     destination: &Path,
+    asked_for: Option<&OsStr>,
     keep: Keep,
     mut news: impl FnMut(News),
 ) -> Result<u64, ReceiveError> {
@@ -93,7 +97,7 @@ pub fn receive(
             Next::Member(member) => {
                 let target = match &mut target {
                     Some(target) => target,
-                    target => target.insert(Target::find(destination, &member, keep)?),
+                    target => target.insert(Target::find(destination, asked_for, &member, keep)?),
                 };
                 target.add(member, &mut input, &mut news)?;
                 files += 1;
@@ -129,9 +133,12 @@ struct Target {
 }
 
 impl Target {
-    fn find(destination: &Path, first: &Member, keep: Keep) -> Result<Self, ReceiveError> {
+    fn find(destination: &Path, asked_for: Option<&OsStr>, first: &Member, keep: Keep) -> Result<Self, ReceiveError> {
         let failed = |doing, cause| ReceiveError::Write { doing, path: destination.to_owned(), cause };
         let sent_as = first.path[0].clone();
+        if let Some(other) = asked_for.filter(|name| name.as_bytes() != sent_as) {
+            return Err(ReceiveError::Stray(other.as_bytes().escape_ascii().to_string()));
+        }
         let is_directory = fs::metadata(destination).map(|metadata| metadata.is_dir());
         let wants_directory = destination.as_os_str().as_bytes().ends_with(b"/");
         let (path, name) = match is_directory {

@@ -17,7 +17,7 @@ fn packed(source: &Path) -> Vec<u8> {
 }
 
 fn put(tar: &[u8], destination: &Path) -> Result<u64, ReceiveError> {
-    receive(tar, destination, Keep::Permissions, |_| ())
+    receive(tar, destination, None, Keep::Permissions, |_| ())
 }
 
 /// Path, kind and mode, time, content or target.
@@ -73,17 +73,17 @@ fn a_folder_arrives_as_it_was() {
     let (into, as_name) = (root.path().join("into"), root.path().join("as"));
     fs::create_dir(&into).unwrap();
     let (mut total, mut bytes) = (0, 0);
-    let files = receive(&tar[..], &into, Keep::All, |news| match news {
+    let files = receive(&tar[..], &into, None, Keep::All, |news| match news {
         News::Total(all) => total = all,
         News::Bytes(more) => bytes += more,
     });
     assert_eq!(files.unwrap(), 10);
     assert_eq!((total, bytes), (301_031, 301_031));
     assert!(listing(&into.join("source")) == listing(&source), "into a directory");
-    receive(&tar[..], &as_name, Keep::All, |_| ()).unwrap();
+    receive(&tar[..], &as_name, None, Keep::All, |_| ()).unwrap();
     assert!(listing(&as_name) == listing(&source), "under another name");
     // Again over what is there: the same, and nothing besides.
-    receive(&tar[..], &into, Keep::All, |_| ()).unwrap();
+    receive(&tar[..], &into, None, Keep::All, |_| ()).unwrap();
     let contents = |root: &Path| listing(root).into_iter().map(|(path, mode, _, content)| (path, mode, content));
     assert!(contents(&into.join("source")).eq(contents(&source)));
     assert_eq!(fs::read_dir(&into).unwrap().count(), 1);
@@ -206,4 +206,17 @@ fn what_can_not_be_sent_is_told() {
     let into = root.path().join("into");
     put(&tar, &into).unwrap();
     assert_eq!(fs::read(into.join("file")).unwrap(), b"x");
+}
+
+#[test]
+fn what_comes_under_another_name_than_was_asked_for_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, into) = (dir.path().join(".bashrc"), dir.path().join("into"));
+    fs::write(&source, "evil").unwrap();
+    fs::create_dir(&into).unwrap();
+    let tar = packed(&source);
+    let refused = receive(&tar[..], &into, Some("result".as_ref()), Keep::All, |_| ());
+    assert!(matches!(refused, Err(ReceiveError::Stray(_))), "{refused:?}");
+    assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
+    receive(&tar[..], &into, Some(".bashrc".as_ref()), Keep::All, |_| ()).unwrap();
 }

@@ -19,7 +19,7 @@ Examples:
   walt device show all-switches
   walt device show --json | jq '.[] | select(.kind == \"unknown\") | .mac'")]
     Show {
-        /// These devices alone, with all that is known of them: names, macs, ips, `server`, `all-switches`, …
+        /// These devices alone, with all that is known of them: names, macs, ips, `server`, `all-switches` and others
         devices: Option<String>,
         /// JSON, for programs
         #[arg(long)]

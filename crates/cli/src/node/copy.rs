@@ -53,6 +53,11 @@ fn from_node(client: &Client, set: &str, path: &str, to: &Path, progress: bool) 
         bail!("{set} are {} nodes, and their files would have one name here: copy from one of them", nodes.len());
     };
     expect_booted(node)?;
+    // The node may belong to anybody: it does not choose what is written here.
+    let asked_for = Path::new(path).file_name();
+    if asked_for.is_none() && to.is_dir() {
+        bail!("{path:?} has no name of its own: say what it is to be called in {}", to.display());
+    }
     let login = Login::open(client)?;
     let interrupt = Interrupt::watch()?;
     let mut command = login.agent(&node.ip, "walt-send-files", Some(path));
@@ -60,8 +65,9 @@ fn from_node(client: &Client, set: &str, path: &str, to: &Path, progress: bool) 
     let mut remote = Remote::start(command, &interrupt)?;
     let stdout = remote.child.stdout.take().context("ssh has no output")?;
     let mut meter = Meter::new(progress);
-    let received =
-        tree::receive(BufReader::with_capacity(PIECE, stdout), to, Keep::Permissions, |news| meter.see(news));
+    let received = tree::receive(BufReader::with_capacity(PIECE, stdout), to, asked_for, Keep::Permissions, |news| {
+        meter.see(news)
+    });
     meter.end();
     // What the node says of a failure comes before what we make of it.
     let complaint = remote.end(&interrupt, received.is_err())?;

@@ -66,13 +66,23 @@ impl Clients {
     }
 }
 
+impl Client {
+    /// Whether something is under way for it.
+    fn is_busy(&self, limits: Limits) -> bool {
+        self.reads.available_permits() < limits.reads_per_client.min(Semaphore::MAX_PERMITS)
+            || self.calls.available_permits() < limits.calls_per_client.min(Semaphore::MAX_PERMITS)
+    }
+}
+
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut table = self.clients.lock();
         if let Some(client) = table.get_mut(&self.ip) {
             client.connections -= 1;
             if client.connections == 0 {
-                table.remove(&self.ip);
+                // What is still under way counts for the next connection, too.
+                let limits = self.clients.limits;
+                table.retain(|_, client| client.connections > 0 || client.is_busy(limits));
             }
         }
     }
@@ -95,7 +105,14 @@ mod tests {
         assert!(clients.admit(three).is_none(), "a fourth in all");
         drop(first);
         assert!(clients.admit(one).is_some());
-        drop((second, other));
+        drop(other);
+        let under_way = Arc::clone(&second.calls).try_acquire_owned().unwrap();
+        let calls = Arc::clone(&second.calls);
+        drop(second);
+        let again = clients.admit(one).unwrap();
+        assert!(Arc::ptr_eq(&again.calls, &calls), "a new connection gives no more room");
+        drop(under_way);
+        drop(again);
         assert!(clients.lock().is_empty());
         assert_eq!(clients.total.available_permits(), 3);
     }

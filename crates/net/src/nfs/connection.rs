@@ -4,7 +4,7 @@
 //! requests stay in the socket, so neither side of a connection can make the server hold more than
 //! one input buffer, one output buffer, and the reads it has under way.
 
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -79,12 +79,12 @@ enum Ended {
 }
 
 impl<E: Exporter> Connection<E> {
-    pub(super) fn new(stream: TcpStream, ip: Ipv4Addr, admission: Admission, shared: Arc<Shared<E>>) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddrV4, admission: Admission, shared: Arc<Shared<E>>) -> Self {
         shared.counters.connections.fetch_add(1, Relaxed);
         let (finish, finished) = mpsc::channel(WAITING);
         Self {
             stream,
-            caller: Caller { ip, transport: Transport::Tcp },
+            caller: Caller::new(peer, Transport::Tcp),
             shared,
             admission,
             input: Input::new(),
@@ -257,7 +257,12 @@ async fn work<E: Exporter>(
     done: mpsc::Sender<Finished>,
 ) {
     let held = call.size();
-    let Ok(permit) = client.acquire_owned().await else { return };
+    // A call of a connection that has ended must not wait here with all that it holds.
+    let permit = tokio::select! {
+        permit = client.acquire_owned() => permit,
+        () = done.closed() => return,
+    };
+    let Ok(permit) = permit else { return };
     if done.is_closed() {
         return;
     }

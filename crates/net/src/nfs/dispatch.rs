@@ -1,6 +1,6 @@
 //! From one RPC message to its reply.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,6 +49,16 @@ pub struct Caller {
     pub ip: Ipv4Addr,
     /// How the call came.
     pub transport: Transport,
+    /// Whether it came from a port that only root of the client may use (below 1024): then the client's kernel says who
+    /// calls, and else any of its programs may say so.
+    pub privileged: bool,
+}
+
+impl Caller {
+    /// Whoever is at `peer`.
+    pub fn new(peer: SocketAddrV4, transport: Transport) -> Self {
+        Self { ip: *peer.ip(), transport, privileged: peer.port() < 1024 }
+    }
 }
 
 /// What became of a message.
@@ -216,6 +226,12 @@ impl<E: Exporter> Dispatcher<E> {
             host::refuse(call.procedure, Status::Stale, out);
             return Done::Reply;
         };
+        // What an image is made of is no secret of the node's users; this is theirs.
+        if !caller.privileged {
+            self.counters.denied.fetch_add(1, Relaxed);
+            host::refuse(call.procedure, Status::Access, out);
+            return Done::Reply;
+        }
         Done::Work(Box::new(PendingCall {
             xid: call.xid,
             procedure: call.procedure,

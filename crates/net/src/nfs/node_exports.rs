@@ -97,12 +97,14 @@ impl Exporter for NodeExports {
                 Ok(MountPoint::Image { fs: view, dir })
             }
             // "Not found" is how the agent of a node learns that it is to have none: no fault of anybody's.
-            Share::Persist => self
-                .exports
-                .persist()
-                .mount(node.mac)
-                .map(MountPoint::Directory)
-                .ok_or(Refusal(MountStat::NotFound, NONE)),
+            Share::Persist => self.exports.persist().mount(node.mac).map(MountPoint::Directory).ok_or_else(|| {
+                // One that could not be opened is no reason for a node to believe that it has none.
+                if self.exports.persist().is_wanted(node.mac) {
+                    Refusal(MountStat::ServerFault, "the node's /persist is not open")
+                } else {
+                    Refusal(MountStat::NotFound, NONE)
+                }
+            }),
         });
         match mounted {
             Ok(point) => {

@@ -46,6 +46,6 @@ pub(super) async fn serve<E: Exporter>(listener: TcpListener, shared: Arc<Shared
             tracing::debug!(%error, %peer, "the connection is gone already");
             continue;
         }
-        connections.spawn(Connection::new(stream, *peer.ip(), admission, Arc::clone(&shared)).run());
+        connections.spawn(Connection::new(stream, peer, admission, Arc::clone(&shared)).run());
     }
 }

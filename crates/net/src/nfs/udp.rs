@@ -41,7 +41,7 @@ pub(super) async fn serve<E: Exporter>(socket: UdpSocket, shared: Arc<Shared<E>>
             }
         };
         let SocketAddr::V4(v4) = peer else { continue };
-        let caller = Caller { ip: *v4.ip(), transport: Transport::Udp };
+        let caller = Caller::new(v4, Transport::Udp);
         reply.clear();
         match shared.dispatcher.answer(caller, &input[..length], &mut reply) {
             // Data without a copy is for connections.

@@ -30,7 +30,7 @@ pub(crate) struct Direct<'a, E: Exporter> {
 
 impl<'a, E: Exporter> Direct<'a, E> {
     pub(crate) fn new(dispatcher: &'a Dispatcher<E>, ip: Ipv4Addr, transport: Transport) -> Self {
-        Self { dispatcher, caller: Caller { ip, transport } }
+        Self { dispatcher, caller: Caller { ip, transport, privileged: true } }
     }
 }
 
@@ -72,9 +72,22 @@ pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
 }
 
+/// A connection from a port below 1024, as the kernel of a node makes them.
+fn privileged(address: SocketAddr) -> TcpStream {
+    for port in 600..1024 {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        let here = SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port));
+        if socket.bind(&here.into()).is_ok() && socket.connect(&address.into()).is_ok() {
+            return socket.into();
+        }
+    }
+    panic!("there is no port below 1024 to connect to {address} from");
+}
+
 impl Connection {
     pub(crate) fn open(address: impl Into<SocketAddr>) -> Self {
-        let stream = TcpStream::connect(address.into()).unwrap();
+        let stream = privileged(address.into());
         stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
         Self { stream }
     }

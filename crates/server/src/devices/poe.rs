@@ -92,6 +92,12 @@ impl Devices {
         drop(state);
         let index = place.port.or_else(|| scan.port_named(&place.port_name));
         let index = index.ok_or_else(|| Blocked::NoWay(format!("{} has no port {}", switch.name, place.port_name)))?;
+        let elsewhere = scan.learned.iter().find(|(port, macs)| **port != index && macs.contains(&node.mac));
+        if let Some((port, _)) = elsewhere {
+            // What a node says of its switch is not to be relied on alone.
+            let (port, said) = (scan.name_of(*port), scan.name_of(index));
+            return Err(Blocked::NoWay(format!("{} has seen it behind port {port}, not {said}", switch.name)));
+        }
         let others = others(node.mac, index, scan, &known);
         if others.is_empty() {
             return Ok(index);

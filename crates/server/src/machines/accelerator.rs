@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::QEMU;
@@ -47,30 +48,35 @@ pub(super) async fn kvm_works(directory: &Path, user: Option<(u32, u32)>) -> boo
     let mut sector = vec![0xba, 0xf8, 0x03, 0xb0, b'K', 0xee, 0xb0, b'V', 0xee, 0xf4, 0xeb, 0xfd];
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
-    let (disk, serial) = (directory.join("trial.disk"), directory.join("trial.serial"));
-    let works = tokio::fs::write(&disk, &sector).await.is_ok() && run(&disk, &serial, user).await;
-    for path in [&disk, &serial] {
-        let _ = tokio::fs::remove_file(path).await;
-    }
+    // In a directory of root's, see `keep::directories`.
+    let disk = directory.join("kvm-trial");
+    let works = tokio::fs::write(&disk, &sector).await.is_ok() && run(&disk, user).await;
+    let _ = tokio::fs::remove_file(&disk).await;
     works
 }
 
-async fn run(disk: &Path, serial: &Path, user: Option<(u32, u32)>) -> bool {
+async fn run(disk: &Path, user: Option<(u32, u32)>) -> bool {
     let mut command = Command::new(QEMU);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "host", "-m", "32"]);
     command.arg("-drive").arg(format!("file={},format=raw,if=ide,readonly=on", disk.display()));
-    command.arg("-serial").arg(format!("file:{}", serial.display()));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.args(["-serial", "stdio"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     if let Some((user, group)) = user {
         command.uid(user).gid(group);
     }
     let Ok(mut trial) = command.spawn() else { return false };
-    let begun = Instant::now();
-    let mut works = false;
-    while !works && begun.elapsed() < TRIAL && matches!(trial.try_wait(), Ok(None)) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        works = tokio::fs::read(serial).await.is_ok_and(|bytes| bytes.ends_with(b"KV"));
-    }
+    let Some(mut serial) = trial.stdout.take() else { return false };
+    let shown = async {
+        let mut shown = Vec::new();
+        while !shown.ends_with(b"KV") {
+            match serial.read_u8().await {
+                Ok(byte) => shown.push(byte),
+                Err(_) => return false,
+            }
+        }
+        true
+    };
+    let works = tokio::time::timeout(TRIAL, shown).await.unwrap_or(false);
     // It is ours, and of another user: if it can not be killed it has ended.
     let _ = trial.kill().await;
     works

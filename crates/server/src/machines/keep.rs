@@ -1,6 +1,6 @@
 //! Keeps one machine running.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, lchown};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use net::MacAddr;
+use rustix::process::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -64,6 +65,10 @@ pub(super) async fn keep(
         let machine = match Control::connect(&places.control).await {
             // It outlived the daemon that has started it.
             Ok(control) => Ok(control),
+            // It may be stopped, or swapping, or somebody else speaks to it: it is not taken for one that is gone.
+            Err(cause) if process(&places).is_some() => {
+                Err(format!("QEMU runs, but does not answer ({cause}); `walt node reboot --hard` ends it"))
+            }
             Err(_) => start(mac, &spec, &places, &ports, &shared).await,
         };
         let started = machine.is_ok();
@@ -103,8 +108,12 @@ pub(super) async fn keep(
                 tokio::select! {
                     () = tokio::time::sleep(if started { FIRST_PAUSE } else { pause }) => {}
                     request = requests.recv() => match request {
-                        Some(Request::Reset(done)) => waiting = Some(done),
+                        Some(Request::Reset(done)) => {
+                            kill(&places).await;
+                            waiting = Some(done);
+                        }
                         Some(Request::Remove) => {
+                            kill(&places).await;
                             network::tear_down(&ports).await;
                             return remove(&places).await;
                         }
@@ -132,7 +141,7 @@ async fn start(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port], share
         Accelerator::Tcg => false,
         Accelerator::Auto => {
             let works = || async {
-                let works = accelerator::kvm_works(&host.runtime_dir, user).await;
+                let works = accelerator::kvm_works(&host.state_dir.join("machines"), user).await;
                 tracing::info!(works, "virtual nodes: hardware virtualisation (KVM) was tried");
                 works
             };
@@ -153,6 +162,12 @@ async fn start(mac: MacAddr, spec: &Spec, places: &Places, ports: &[Port], share
     let mappings = mappings.map(|(number, parent_fd)| FdMapping { parent_fd, child_fd: qemu::fd_of(number) }).collect();
     command.fd_mappings(mappings).map_err(|error| format!("can not hand its network interfaces to QEMU: {error}"))?;
     let mut child = command.spawn().map_err(|cause| format!("can not run {}: {cause}", super::QEMU))?;
+    // When memory is short, a machine goes before the server and what else runs here; by inheritance it would be the last.
+    if let Some(pid) = child.id()
+        && let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "500")
+    {
+        tracing::warn!(%error, "a machine is not marked as the first to go when memory is short");
+    }
     let begun = Instant::now();
     loop {
         if let Ok(control) = Control::connect(&places.control).await {
@@ -198,7 +213,7 @@ async fn run(
     };
     if tokio::time::timeout(END, quit).await.is_err() {
         tracing::warn!(%mac, "QEMU does not end by itself, and is killed");
-        kill(places);
+        kill(places).await;
     }
     match request {
         Request::Reset(done) => Ended::Reset(done),
@@ -258,14 +273,16 @@ fn user_of(name: &str) -> Result<Option<(u32, u32)>, String> {
 
 type PathError = (String, std::io::Error);
 
+/// QEMU makes its sockets in the one directory. The other one is root's, so that nobody who has broken out of a machine can put
+/// links there for us to follow: a disk is another user's, its name is not.
 fn directories(places: &Places, runtime_dir: &Path, user: Option<(u32, u32)>) -> Result<(), PathError> {
-    for directory in [runtime_dir, &places.disks] {
+    for (directory, mode, owner) in [(runtime_dir, 0o700, user), (&places.disks, 0o711, user.map(|_| (0, 0)))] {
         let failed = |cause| (directory.display().to_string(), cause);
         std::fs::create_dir_all(directory).map_err(failed)?;
-        std::fs::set_permissions(directory, PermissionsExt::from_mode(0o700)).map_err(failed)?;
-        if let Some((user, group)) = user {
-            chown(directory, Some(user), Some(group)).map_err(failed)?;
+        if let Some((user, group)) = owner {
+            lchown(directory, Some(user), Some(group)).map_err(failed)?;
         }
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(mode)).map_err(failed)?;
     }
     // What a machine before has left would be taken for one that runs.
     for path in [&places.control, &places.console, &places.pid] {
@@ -280,35 +297,47 @@ fn disks(spec: &Spec, places: &Places, user: Option<(u32, u32)>) -> Result<(), P
         let path = places.disk(number);
         let failed = |cause| (path.display().to_string(), cause);
         let size = mib << 20;
-        let file = std::fs::File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut options = std::fs::File::options();
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        options.write(true).create(true).truncate(false).custom_flags(no_link);
+        let file = options.open(&path).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() > size {
             file.set_len(0).map_err(failed)?;
         }
         // A hole: it takes no room before it is written.
         file.set_len(size).map_err(failed)?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+        file.set_permissions(PermissionsExt::from_mode(0o600)).map_err(failed)?;
         if let Some((user, group)) = user {
-            chown(&path, Some(user), Some(group)).map_err(failed)?;
+            fchown(&file, Some(user), Some(group)).map_err(failed)?;
         }
     }
     Ok(())
 }
 
-/// Kills QEMU, if the number in its file is still its own.
-fn kill(places: &Places) {
-    let Ok(text) = std::fs::read_to_string(&places.pid) else { return };
-    let Some(pid) = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw) else { return };
-    let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+/// The process of a machine, if the number in its file is still its own.
+fn process(places: &Places) -> Option<Pid> {
+    let text = std::fs::read_to_string(&places.pid).ok()?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw)?;
+    // One that has ended has no command line, even if nobody has waited for it.
+    let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
     let own = places.pid.as_os_str().as_encoded_bytes();
-    if command.split(|byte| *byte == 0).any(|word| word == own)
-        && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
-    {
-        tracing::error!(%error, pid = text.trim(), "can not kill QEMU");
+    command.split(|byte| *byte == 0).any(|word| word == own).then_some(pid)
+}
+
+/// Kills QEMU, if it runs, and waits for its end.
+pub(super) async fn kill(places: &Places) {
+    let Some(pid) = process(places) else { return };
+    if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+        tracing::error!(%error, pid = pid.as_raw_nonzero(), "can not kill QEMU");
+    }
+    let begun = Instant::now();
+    while process(places).is_some() && begun.elapsed() < END {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// Removes all that a machine had.
-async fn remove(places: &Places) {
+pub(super) async fn remove(places: &Places) {
     for path in [&places.control, &places.console, &places.pid] {
         let _ = tokio::fs::remove_file(path).await;
     }

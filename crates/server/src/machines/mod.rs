@@ -14,7 +14,7 @@ mod spec;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -138,6 +138,27 @@ impl Machines {
         let status = Arc::new(Status { console: Console::default(), trouble: Mutex::default() });
         tokio::spawn(keep::keep(mac, wants, inbox, status.clone(), self.shared.clone()));
         machines.insert(mac, Machine { wanted, requests, status });
+    }
+
+    /// Ends machines that a daemon before has left and that are none of `known`: their nodes were removed while it ended.
+    pub async fn end_strangers(&self, known: &BTreeSet<MacAddr>) {
+        let host = &self.shared.host;
+        let in_directory = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut found: BTreeSet<MacAddr> = BTreeSet::new();
+        found.extend(
+            in_directory(host.state_dir.join("machines"))
+                .filter_map(|entry| entry.file_name().to_str()?.parse::<MacAddr>().ok()),
+        );
+        found.extend(
+            in_directory(host.runtime_dir.clone())
+                .filter_map(|entry| qemu::mac_of_pid_file(entry.file_name().to_str()?)),
+        );
+        for mac in found.difference(known) {
+            tracing::warn!(%mac, "a machine whose node was removed is ended");
+            let places = qemu::Places::of(host, *mac);
+            keep::kill(&places).await;
+            keep::remove(&places).await;
+        }
     }
 
     /// Ends a machine for good; its disks go, too. Nothing happens if there is none.

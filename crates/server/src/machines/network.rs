@@ -49,7 +49,9 @@ pub(super) async fn set_up(ports: &[Port]) -> Result<Vec<OwnedFd>, String> {
     for Port { tap, bridge, private } in ports {
         if *private && !exists(bridge) {
             // Without forward_delay 0 a bridge is deaf for its first 15 s.
-            commands += &format!("link add {bridge} type bridge forward_delay 0 stp_state 0\nlink set {bridge} up\n");
+            commands += &format!(
+                "link add {bridge} type bridge forward_delay 0 stp_state 0\nlink set {bridge} addrgenmode none up\n"
+            );
         }
         let opened = sys::tap::open(tap);
         files.push(opened.map_err(|cause| format!("can not make the network interface {tap}: {cause}"))?);

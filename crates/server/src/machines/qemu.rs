@@ -41,6 +41,16 @@ impl Places {
     }
 }
 
+/// Whose file with the number of a process this is, by its name: the address without its colons.
+pub(super) fn mac_of_pid_file(name: &str) -> Option<MacAddr> {
+    let digits = name.strip_suffix(".pid").filter(|digits| digits.len() == 12)?;
+    let mut bytes = [0; 6];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(MacAddr(bytes))
+}
+
 /// Program and arguments. QEMU ends with the machine's first reboot.
 pub(super) fn command(mac: MacAddr, spec: &Spec, places: &Places, ports: usize, kvm: bool) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![QEMU.into()];

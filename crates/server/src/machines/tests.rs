@@ -45,4 +45,9 @@ fn a_machine_is_what_its_settings_say() {
     assert!(words.iter().any(|word| word.contains("tcg")) && !words.iter().any(|word| word == "kvm"));
     // unix(7): the longest name of a socket.
     assert!(places.control.as_os_str().len() < 107);
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(qemu::mac_of_pid_file(&name(&places.pid)), Some(mac));
+    for other in [&places.control, &PathBuf::from("5254.pid"), &PathBuf::from("zz5400abcdef.pid")] {
+        assert_eq!(qemu::mac_of_pid_file(&name(other)), None, "{other:?}");
+    }
 }

@@ -45,6 +45,7 @@ impl Nat {
     /// Keeps the table for ever.
     pub(crate) async fn run(mut self, site: Arc<Site>) -> Result<Infallible, Infallible> {
         let mut changes = self.exports.devices().watch_nat();
+        self.take_over().await;
         loop {
             changes.mark_unchanged();
             if let Some(result) = self.update().await {
@@ -55,6 +56,21 @@ impl Nat {
                     return std::future::pending().await;
                 },
                 () = tokio::time::sleep(LOOK_AGAIN) => self.look().await,
+            }
+        }
+    }
+
+    /// A table that a daemon before has left is replaced, even if nobody is behind NAT any more: its addresses and its
+    /// interface are those of then.
+    async fn take_over(&mut self) {
+        if nft::run(&["list", "table", "ip", ruleset::TABLE], "").await.is_ok() {
+            let wanted = self.exports.devices().behind_nat();
+            match self.load(&wanted).await {
+                Ok(()) => {
+                    tracing::info!(devices = wanted.len(), "devices behind NAT");
+                    self.loaded = Some(wanted);
+                }
+                Err(cause) => tracing::error!(cause, "the rules that were left can not be replaced"),
             }
         }
     }
@@ -85,6 +101,14 @@ impl Nat {
     /// First the table, then the switch: no packet is to pass without it.
     async fn load(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), String> {
         let rules = self.rules.text(wanted)?;
+        let routes = tokio::fs::read_to_string("/proc/net/route").await.unwrap_or_default();
+        if !wanted.is_empty() && is_way_out(&routes, &self.rules.interface) {
+            // Nodes are on the network that their packets would leave by: its own router is theirs.
+            return Err(format!(
+                "this machine's own default route goes out by {}, the nodes' interface: `[dhcp] gateway` can name that router",
+                self.rules.interface
+            ));
+        }
         nft::run(&["-f", "-"], &rules).await?;
         if !wanted.is_empty() && forwarding::enable(Path::new(forwarding::SWITCH)).await? {
             tracing::info!(
@@ -110,5 +134,26 @@ impl Nat {
                 self.loaded = self.load(&BTreeSet::new()).await.is_ok().then(BTreeSet::new);
             }
         }
+    }
+}
+
+/// Whether an interface has a default route, from the text of /proc/net/route (proc_pid_net(5)): destination and mask are 0.
+fn is_way_out(routes: &str, interface: &str) -> bool {
+    routes.lines().skip(1).any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields[..], [of, "00000000", _, _, _, _, _, "00000000", ..] if of == interface)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_of_the_default_route() {
+        let routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+                      eth0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                      eth1\t0098A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert!(is_way_out(routes, "eth0") && !is_way_out(routes, "eth1") && !is_way_out("", "eth0"));
     }
 }

@@ -56,6 +56,8 @@ table ip {TABLE} {{
             // What the administrator has given another destination (ports of containers, forwarded ports) is meant to pass.
             text.push_str("        ct status dnat accept\n");
             let _ = write!(text, "        iifname \"{interface}\" drop\n        oifname \"{interface}\" drop\n");
+            // Networks among virtual nodes lead nowhere else.
+            text.push_str("        iifname \"wn-*\" drop\n        oifname \"wn-*\" drop\n");
         }
         text.push_str("    }\n}\n");
         Ok(text)
@@ -75,7 +77,7 @@ mod tests {
         let addresses = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 0, 0, 9)]);
         let text = rules("eth1.7", true).text(&addresses).unwrap();
         assert!(text.contains("set behind_nat { type ipv4_addr; elements = { 10.0.0.7, 10.0.0.9 }; }"), "{text}");
-        assert_eq!(text.matches("drop").count(), 2);
+        assert_eq!(text.matches("drop").count(), 4);
         let text = rules("eth1.7", false).text(&BTreeSet::new()).unwrap();
         assert!(text.contains("set behind_nat { type ipv4_addr; }") && !text.contains("drop"), "{text}");
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use net::MacAddr;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -109,6 +110,7 @@ impl NodeServer {
                 continue;
             };
             self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+            find_out_if_gone(&stream);
             let site = site.clone();
             tokio::spawn(async move {
                 let mut place = place;
@@ -121,6 +123,17 @@ impl NodeServer {
                     site.see(mac, &Seen::Lost);
                 }
             });
+        }
+    }
+}
+
+/// A node that is switched off says nothing: its connections end all the same, or it could open no more one day.
+fn find_out_if_gone(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(MAX_SILENCE).with_interval(OPENING);
+    for result in [socket.set_tcp_keepalive(&keepalive), socket.set_tcp_user_timeout(Some(MAX_SILENCE))] {
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot set an option of a node's connection");
         }
     }
 }

@@ -18,13 +18,15 @@ pub(super) struct Found {
     pub(super) master: Option<String>,
     /// A piece of hardware, not something that a program has made.
     pub(super) is_hardware: bool,
-    /// This machine reaches the rest of the world through it.
+    /// This machine may reach the rest of the world through it: by its default route, by IPv6, or by something on top of it (a
+    /// VLAN, a bond).
     pub(super) has_default_route: bool,
 }
 
 /// All but loopback, by name.
 pub(super) fn list() -> Result<Vec<Found>, Error> {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let ipv6 = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let directory = Path::new("/sys/class/net");
     let mut names: Vec<String> = fs::read_dir(directory)
         .with_context(|| format!("can not list {}", directory.display()))?
@@ -45,7 +47,9 @@ pub(super) fn list() -> Result<Vec<Found>, Error> {
             is_bridge: at.join("bridge").is_dir(),
             master: master.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())),
             is_hardware: at.join("device").exists(),
-            has_default_route: default_routes(&routes).any(|of| of == name),
+            has_default_route: default_routes(&routes).any(|of| of == name)
+                || global_ipv6(&ipv6).any(|of| of == name)
+                || has_upper(&at),
             name,
         })
     });
@@ -69,6 +73,26 @@ pub(super) fn proposed(all: &[Found]) -> Option<&Found> {
         .or_else(|| first(&|found| found.is_hardware && found.addresses.is_empty()))
         .or_else(|| first(&|found| found.is_hardware))
         .or_else(|| first(&|found| !found.is_bridge && found.addresses.is_empty()))
+}
+
+/// Interfaces with an IPv6 address of more than the link, from the text of /proc/net/if_inet6 (proc_pid_net(5)): the fourth
+/// field is the scope, 00 is global.
+fn global_ipv6(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        (fields.get(3) == Some(&"00")).then(|| fields.get(5).copied())?
+    })
+}
+
+/// Whether another interface sits on top of this one, by the links that the kernel has in its directory.
+fn has_upper(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| {
+        let name = name.to_string_lossy();
+        // What it is a port of has a field of its own.
+        name.strip_prefix("upper_")
+            .is_some_and(|upper| !Path::new("/sys/class/net").join(upper).join("bridge").is_dir())
+    })
 }
 
 /// Interfaces with a default route, from the text of /proc/net/route (proc_pid_net(5)): destination and mask are 0.
@@ -96,6 +120,15 @@ mod tests {
         let bridge = Found { is_bridge: true, ..found("walt-net", false, false) };
         let port = Found { master: Some("walt-net".into()), ..found("eth1", true, false) };
         assert_eq!(proposed(&[port, bridge]).map(|found| found.name.as_str()), Some("walt-net"));
+    }
+
+    #[test]
+    fn what_has_a_global_ipv6_address_is_found() {
+        let text = "fe80000000000000505400fffe123456 02 40 20 80     eth0\n\
+                    20010db8000000000000000000000001 02 40 00 80     eth1\n\
+                    00000000000000000000000000000001 01 80 10 80       lo\n";
+        assert_eq!(global_ipv6(text).collect::<Vec<_>>(), ["eth1"]);
+        assert_eq!(global_ipv6("x\n\n").count(), 0);
     }
 
     #[test]

@@ -161,6 +161,16 @@ impl Site {
 }
 
 impl Site {
+    /// Ends machines whose nodes are known no more: before their nodes could come as new ones.
+    pub async fn end_stray_machines(&self) {
+        let known = {
+            let state = self.state();
+            let rows = state.registrar.devices().map(|device| &device.row);
+            rows.filter(|row| row.is_virtual).map(|row| row.mac).collect()
+        };
+        self.machines.end_strangers(&known).await;
+    }
+
     /// Opens again what nodes were served and hold, and tells the services: before these answer.
     pub async fn reopen(&self) {
         let (_, ids) = self.state().registrar.in_use();

@@ -46,8 +46,12 @@ impl Site {
 
     /// Brings up to date what the node may mount and use.
     pub(super) fn give_persist(&self, row: &DeviceRow) {
-        let Some(tree) = self.persist.get() else { return };
         let mac = row.mac;
+        let Some(tree) = self.persist.get() else {
+            // What a node is told then: that this fails, not that there is none.
+            self.exports.persist().want(mac, self.persist_name(row).as_deref());
+            return;
+        };
         if row.held.is_empty() {
             // Its bootloader runs: whatever was mounted is not any more.
             let released = self.exports.persist().release(mac);

@@ -121,8 +121,9 @@ impl Call<'_> {
             Ok(file) => file,
             Err(status) => return encode_changed(out, status, &Wcc::default()),
         };
-        let verifier = self.dir.tree.verifier.load(Relaxed);
         let synced = if file.is_regular() { self.sync(&file) } else { Err(Status::Invalid) };
+        // Not before: the disk may have failed meanwhile, and another call have heard of it.
+        let verifier = self.dir.tree.verifier.load(Relaxed);
         // Nothing is changed by it.
         let attr = self.attr_now(&file);
         let wcc = Wcc { before: Some(WccAttr::of(&attr)), after: Some(attr) };

@@ -111,7 +111,8 @@ impl Replies {
         for (index, slot) in slots.iter_mut().enumerate() {
             let mut bytes = [0; SLOT];
             match file.read_exact_at(&mut bytes, (index * SLOT) as u64) {
-                Ok(()) => *slot = Entry::parse(&bytes).filter(|entry| entry.counts(now)),
+                // Their time begins anew: the server may have been away for longer, and clients ask until it is back.
+                Ok(()) => *slot = Entry::parse(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(error),
             }
@@ -119,14 +120,16 @@ impl Replies {
         // The oldest is the next to be replaced.
         let next = slots.iter().enumerate().min_by_key(|(_, slot)| slot.as_ref().map_or(0, |entry| entry.at));
         let next = next.map_or(0, |(index, _)| index);
+        slots.iter_mut().flatten().for_each(|entry| entry.at = now);
         Ok(Self { file, table: Mutex::new(Table { slots, next }), changed: Condvar::new() })
     }
 
     /// Looks a call up. If another thread is at the same, waits for its answer.
     pub(super) fn begin(&self, key: Key) -> Known<'_> {
         let mut table = self.lock();
-        let now = now();
         let slot = loop {
+            // Each time: whoever waited for an answer must not find it to be of the future.
+            let now = now();
             let found = table.slots.iter().position(|slot| slot.as_ref().is_some_and(|entry| entry.key == key));
             let Some(index) = found else { break None };
             match table.slots[index].as_ref().filter(|entry| entry.counts(now)).map(|entry| &entry.state) {
@@ -143,11 +146,11 @@ impl Replies {
             None => (table.free(), false),
         };
         if let Some(index) = slot {
-            table.slots[index] = Some(Entry { key, at: now, state: State::UnderWay });
+            table.slots[index] = Some(Entry { key, at: now(), state: State::UnderWay });
         }
         drop(table);
         if let Some(index) = slot {
-            self.write(index, key, now, BEGUN, &[]);
+            self.write(index, key, now(), BEGUN, &[]);
         }
         let ticket = Ticket { replies: self, slot, key };
         if begun_before { Known::BegunBefore(ticket) } else { Known::New(ticket) }

@@ -75,6 +75,11 @@ pub enum HostError {
     Name(String),
 }
 
+/// One part of so many of the disk's files is left for others: a node could make empty ones until there are no more.
+const FILES_RESERVED: u64 = 20;
+/// At least so many.
+const MIN_FILES: u64 = 1000;
+
 impl HostTree {
     /// Opens the directory, for root alone, and makes it if it is not there. `reserve` is what is left free on its disk, in
     /// bytes; `verifier` the write verifier, which no earlier start must have had. Blocks.
@@ -148,7 +153,12 @@ impl HostTree {
     /// Whether `bytes` more may be written, without touching the reserve.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         let stat = fstatvfs(&self.base);
-        stat.is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= self.reserve.saturating_add(bytes))
+        stat.is_ok_and(|stat| {
+            let bytes_left = stat.f_bavail.saturating_mul(stat.f_frsize) >= self.reserve.saturating_add(bytes);
+            // Some file systems have no fixed number of files, and say 0.
+            let files_left = stat.f_files == 0 || stat.f_favail >= (stat.f_files / FILES_RESERVED).max(MIN_FILES);
+            bytes_left && files_left
+        })
     }
 
     /// Bytes that are left free for others.
