@@ -107,7 +107,7 @@ pub(crate) struct ExposeArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The image that the node has booted gets one more layer: files that were written, changed and removed since. What is \
-mounted elsewhere (/tmp, /run, /persist, …), what the server adds to each image, and what makes the machine another one \
+mounted elsewhere (/tmp, /run, /persist and others), what the server adds to each image, and what makes the machine another one \
 than its neighbour (/etc/machine-id, ssh's host keys) are not part of it. Stop what is just writing, or it may be saved \
 half written.
 
