@@ -213,8 +213,8 @@ fn set_up(stage: &mut Stage<'_>, debian: &Container) -> Result<()> {
     node.lease("walt.node.pc-x86-64")?;
     let address = node.address()?;
     stage.check("a node gets its address through the bridge", address.octets()[..3] == [192, 168, 77], address)?;
-    let shown = debian.run("walt", &["node", "show"])?;
-    stage.check("and is shown", shown.contains(MAC), "")
+    let shown = debian.run("walt", &["node", "show", "--all"])?;
+    stage.check("and is shown", shown.contains(&address.to_string()), "")
 }
 
 /// The service has what the unit gives it and no more.

@@ -92,9 +92,10 @@ fn kernel_mounted_its_root(stage: &mut Stage<'_>, booted: &Booted) -> Result<()>
     // NFS version, server, port, device, fsid, as fs/nfs/client.c writes them: numbers in hexadecimal.
     let volumes = booted.ssh.run("grep ^v3 /proc/fs/nfsfs/volumes")?;
     let server = SERVER.octets().map(|byte| format!("{byte:02x}")).concat();
-    let fields: Vec<&str> = volumes.split_whitespace().collect();
-    let from_us = fields.get(1) == Some(&server.as_str()) && volumes.lines().count() == 1;
-    stage.check("that root, the only NFS volume, is our server's", from_us, volumes)
+    let of_us = |line: &str| line.split_whitespace().nth(1) == Some(server.as_str());
+    // The other one is /persist.
+    let from_us = volumes.lines().all(of_us) && volumes.lines().count() == 2;
+    stage.check("that root and /persist, the only NFS volumes, are our server's", from_us, volumes)
 }
 
 /// Nothing ran before walt-init, so it found only what the kernel itself mounts.

@@ -184,6 +184,6 @@ fn asks_for_its_model(stage: &mut Stage<'_>, machine: &mut Machine, candidate: &
     stage.check(&format!("{}: not supported, and given no image", spec.name), is_it, node.board.unwrap_or_default())?;
     machine.wait_for("WalT: this board is listed by: walt node show --all", STARTS)?;
     let listed = stage.daemon()?.walt(&["node", "show", "--all"])?;
-    let line = listed.lines().find(|line| line.contains(&spec.mac)).unwrap_or_default().to_owned();
+    let line = listed.lines().find(|line| line.starts_with(&node.name)).unwrap_or_default().to_owned();
     stage.check(&format!("{}: listed as what it is", spec.name), line.contains(model), line)
 }

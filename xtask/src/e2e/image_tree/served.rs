@@ -126,7 +126,7 @@ impl Server {
              {SERVER} walt-server\n"
         );
         layer.file("etc/hosts", 0o644, hosts.as_bytes());
-        layer.file("etc/resolv.conf", 0o644, format!("nameserver {SERVER}\n").as_bytes());
+        layer.file("etc/resolv.conf", 0o644, format!("search walt\nnameserver {SERVER}\n").as_bytes());
         layer.remove("etc/hostname");
     }
 
