@@ -28,7 +28,7 @@ pub(crate) const FSX: Suite = Suite { name: "fsx", version: "0.3.2" };
 impl Suite {
     /// Builds it, unless it is there. A lab has no way to a package registry: there it must have been built.
     pub(crate) fn built(&self) -> Result<PathBuf> {
-        let root = crate::target_directory().join("suites").join(format!("{}-{}", self.name, self.version));
+        let root = crate::image::cache_directory()?.join("suites").join(format!("{}-{}", self.name, self.version));
         let program = root.join("bin").join(self.name);
         if program.exists() {
             return Ok(program);

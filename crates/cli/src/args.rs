@@ -6,6 +6,8 @@ use api::ImageFormat;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceCommand;
+use crate::log::args::LogCommand;
+use crate::media::args::MediaCommand;
 use crate::node::args::{AcquireArgs, CpArgs, ExposeArgs, PingArgs, ReleaseArgs, RunArgs, SaveArgs, ShellArgs};
 
 /// Shows and commands the nodes and images of a WalT platform.
@@ -499,207 +501,12 @@ Examples:
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum LogCommand {
-    /// Print lines of the past, of the present, or both
-    #[command(after_help = "\
-RANGE is `full`, `none` or [START]:[END]. START and END are times before now (-40s, -5m, -1h, -10d), names of \
-checkpoints, or nothing.
-
-Examples:
-  walt log show --realtime                                  # what my nodes log from now on
-  walt log show --history -5m: --issuers node-0a1b2c        # and what one did in the last five minutes
-  walt log show --history begun:ended --streams '^exp1' 'result: [0-9]+'
-  walt log show --history full --format '{timestamp:%s.%f};{issuer};{line}' > lines.csv
-  walt log show --realtime --platform                       # nodes that come, boot and fail")]
-    Show {
-        /// Lines of the past
-        #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
-        history: Option<String>,
-        /// Lines that come from now on, until Ctrl-C
-        #[arg(long)]
-        realtime: bool,
-        #[command(flatten)]
-        selection: LogSelection,
-        /// How a line is printed, as Python's format strings do, with the fields timestamp, issuer, stream and line
-        #[arg(long, value_name = "FORMAT", default_value = "{timestamp:%H:%M:%S.%f} {issuer}.{stream} -> {line}")]
-        format: String,
-        /// A line of JSON for each, for programs
-        #[arg(long, conflicts_with = "format")]
-        json: bool,
-    },
-    /// Wait until a line comes
-    #[command(after_help = "\
-Examples:
-  walt log wait 'experiment [0-9]+ is done'
-  walt log wait --mode ALL --issuers node-0a1b2c,node-0a1b2d DONE    # until each of them has said it
-  walt log wait --timeout 60 --streams '^exp1$' DONE")]
-    Wait {
-        #[command(flatten)]
-        selection: LogSelection,
-        /// Whether one such line is enough, or each issuer must send one
-        #[arg(long, value_enum, ignore_case = true, default_value = "ANY")]
-        mode: WaitMode,
-        /// Lines of so many seconds before now count, too
-        #[arg(long, value_name = "SECONDS")]
-        time_margin: Option<u32>,
-        /// Fail after so many seconds [default: never]
-        #[arg(long, value_name = "SECONDS")]
-        timeout: Option<u64>,
-    },
-    /// Give a moment a name, to begin or end a range with
-    #[command(after_help = "\
-Examples:
-  walt log add-checkpoint begun                                # now
-  walt log add-checkpoint begun --date '2026-11-25 14:30:00'
-  walt log show --history begun:")]
-    AddCheckpoint {
-        /// Name: letters, digits, `-`, `_`, `.`
-        name: String,
-        /// Another moment than now, in this machine's time zone
-        #[arg(long, value_name = "DATE")]
-        date: Option<String>,
-    },
-    /// List my checkpoints
-    #[command(after_help = "\
-Examples:
-  walt log list-checkpoints")]
-    ListCheckpoints {
-        /// JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove a checkpoint; the lines stay
-    #[command(after_help = "\
-Examples:
-  walt log remove-checkpoint begun")]
-    RemoveCheckpoint {
-        /// Name
-        name: String,
-    },
-}
-
 /// `key=value`.
 pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".into()),
     }
-}
-
-/// Which lines.
-#[derive(Debug, clap::Args)]
-pub(crate) struct LogSelection {
-    /// Nodes whose lines are wanted, and `server` [default: my-nodes]
-    #[arg(long, value_name = "SET", visible_aliases = ["nodes", "emitters"])]
-    pub(crate) issuers: Option<String>,
-    /// Expression that matches in the stream's name
-    #[arg(long, value_name = "REGEX")]
-    pub(crate) streams: Option<String>,
-    /// Events of the platform: nodes that come, boot steps, failures
-    #[arg(long, conflicts_with_all = ["issuers", "streams"])]
-    pub(crate) platform: bool,
-    /// The daemon's own log
-    #[arg(long, conflicts_with_all = ["issuers", "streams"])]
-    pub(crate) server: bool,
-    /// Expression that matches in the line
-    pub(crate) regex: Option<String>,
-}
-
-/// When waiting ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "UPPER")]
-pub(crate) enum WaitMode {
-    /// With the first line
-    Any,
-    /// Once each issuer has sent one
-    All,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum MediaCommand {
-    /// Write the SD card of a board, as an image for `dd` or as a directory
-    #[command(after_help = sd_help())]
-    Sd {
-        #[command(flatten)]
-        target: MediaTarget,
-        /// For every Raspberry Pi (`rpi`), or for this model alone (`rpi-4-b`) [default: rpi]
-        #[arg(long, value_name = "MODEL")]
-        model: Option<String>,
-        /// For a board that has its U-Boot elsewhere, in flash memory for example
-        #[arg(long, value_name = "BOARD", conflicts_with = "model")]
-        board: Option<String>,
-        /// Where firmware, U-Boot and device trees are
-        #[arg(long, value_name = "DIR", default_value = "/")]
-        firmware: PathBuf,
-    },
-    /// Write a USB stick for PCs that can not boot over the network by themselves (BIOS and UEFI)
-    #[command(after_help = "\
-iPXE, SYSLINUX and GRUB are not part of WalT: on Debian, `apt install ipxe syslinux syslinux-common mtools \
-grub-efi-amd64-bin` brings them.
-
-Examples:
-  walt media usb --out usb.img
-  dd if=usb.img of=/dev/sdX bs=4M conv=fsync status=progress")]
-    Usb {
-        /// Image to write
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Write over a file that is there
-        #[arg(long)]
-        force: bool,
-        /// JSON, for programs
-        #[arg(long)]
-        json: bool,
-        /// Root directory below which the packages are installed or unpacked
-        #[arg(long, value_name = "DIR", default_value = "/")]
-        firmware: PathBuf,
-    },
-}
-
-/// What `walt media sd --help` says at its end: examples, and the boards of the table of models.
-fn sd_help() -> String {
-    let boards: String = boot::MODELS
-        .iter()
-        .filter(|model| model.bootloader == boot::Bootloader::UBoot)
-        .map(|model| {
-            let option = if model.generation.is_some() { "--model" } else { "--board" };
-            format!("  {:21} {}\n", format!("{option} {}", model.name), model.description)
-        })
-        .collect();
-    format!(
-        "\
-One card serves every Raspberry Pi. Their firmware and U-Boot are not part of WalT: the card gets them from \
---firmware, which is a root directory below which Debian's packages raspi-firmware, u-boot-rpi and linux-image-* are \
-installed or unpacked, or a directory that has the files by their names on the card. What is missing is said, with the \
-commands that bring it.
-
-Boards:
-{boards}
-Examples:
-  walt media sd --out rpi.img --firmware firmware/
-  walt media sd --out rpi.img --firmware firmware/ --json | jq '.left_out'
-  dd if=rpi.img of=/dev/sdX bs=4M conv=fsync status=progress
-  walt media sd --out-dir rpi-firmware/ --firmware firmware/   # for boards that need no card
-  walt media sd --out card.img --board qemu-arm-64"
-    )
-}
-
-/// Where a card is written.
-#[derive(Debug, clap::Args)]
-pub(crate) struct MediaTarget {
-    /// Image to write
-    #[arg(long, value_name = "FILE", required_unless_present = "out_dir", conflicts_with = "out_dir")]
-    pub(crate) out: Option<PathBuf>,
-    /// Directory to write the files into
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out_dir: Option<PathBuf>,
-    /// Write over files that are there
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// JSON, for programs
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Archive format.

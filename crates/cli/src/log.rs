@@ -1,5 +1,6 @@
 //! `walt log`.
 
+pub(crate) mod args;
 mod format;
 
 use std::collections::BTreeSet;
@@ -9,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, bail};
 use api::{Checkpoint, LogLine};
 
-use crate::args::{LogCommand, LogSelection, WaitMode};
 use crate::http::{self, Body, Client, HttpError, Sent, target};
 use crate::node;
 use crate::report::{self, say};
 use crate::table;
+use args::{LogCommand, LogSelection, WaitMode};
 use format::Format;
 
 /// How dates are shown, and read after `--date`.

@@ -1,5 +1,7 @@
 //! `walt media`: no server is asked, and nobody needs to be root.
 
+pub(crate) mod args;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,9 +15,9 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{MediaCommand, MediaTarget};
 use crate::progress::Shown;
 use crate::report::{self, say, warn};
+use args::{MediaCommand, MediaTarget};
 
 /// The name of the file system, as a person sees it who puts the card into a computer.
 const LABEL: &[u8; 11] = b"WALT       ";

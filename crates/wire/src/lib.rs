@@ -12,6 +12,7 @@ pub mod portmap;
 pub mod record;
 pub mod rpc;
 pub mod sntp;
+pub mod ssh;
 pub mod ssh_agent;
 pub mod tar;
 pub mod tftp;

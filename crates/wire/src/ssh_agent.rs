@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::ssh::{Fields, push_string};
+
 /// Longest message without its length, in bytes: OpenSSH's own limit.
 pub const MAX_MESSAGE: usize = 256 * 1024;
 
@@ -137,36 +139,6 @@ pub fn signature(signature: &[u8]) -> Vec<u8> {
     let mut message = vec![SIGN_RESPONSE];
     push_string(&mut message, signature);
     message
-}
-
-/// RFC 4251 §5 "string": length, bytes.
-fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Keys and signatures are far below 4 GiB.
-    out.extend((bytes.len() as u32).to_be_bytes());
-    out.extend(bytes);
-}
-
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*byte)
-    }
-
-    fn number(&mut self) -> Option<u32> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u32::from_be_bytes(*number))
-    }
-
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.number()?).ok()?;
-        let (string, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(string)
-    }
 }
 
 #[cfg(test)]

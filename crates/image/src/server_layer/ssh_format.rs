@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use wire::ssh::{Fields, push_string};
 
 const KEY_TYPE: &[u8] = b"ecdsa-sha2-nistp256";
 const CURVE: &[u8] = b"nistp256";
@@ -123,13 +124,6 @@ fn parse_file(file: &[u8]) -> Option<KeyPair> {
     Some(KeyPair { secret, public })
 }
 
-/// RFC 4251 §5 "string": length, bytes.
-fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Keys and comments are far below 4 GiB.
-    out.extend((bytes.len() as u32).to_be_bytes());
-    out.extend(bytes);
-}
-
 /// RFC 4251 §5 "mpint" of a positive number: no needless zeros, but one if the first bit is set.
 fn push_mpint(out: &mut Vec<u8>, number: &[u8]) {
     let start = number.iter().position(|&b| b != 0).unwrap_or(number.len());
@@ -137,22 +131,5 @@ fn push_mpint(out: &mut Vec<u8>, number: &[u8]) {
     match digits.first() {
         Some(0x80..) => push_string(out, &[&[0], digits].concat()),
         _ => push_string(out, digits),
-    }
-}
-
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn number(&mut self) -> Option<u32> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u32::from_be_bytes(*number))
-    }
-
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.number()?).ok()?;
-        let (string, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(string)
     }
 }

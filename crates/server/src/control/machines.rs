@@ -70,7 +70,7 @@ pub(crate) async fn console(
     let mac = site.state().registrar.find_node(&name)?;
     let Some(attached) = site.machines().attach(mac) else {
         let message = format!("{name} is no virtual node: the server is not connected to its console");
-        let hint = "what its kernel says is in the logs if it has netconsole: `walt log show --streams console`";
+        let hint = "what its kernel says is in the logs if it has netconsole: `walt log show --history -10m: --streams netconsole`";
         return Err(problem(ProblemKind::Unsupported, message, Some(hint)).into());
     };
     if request.headers().get(UPGRADE).is_none_or(|wanted| wanted != PROTOCOL) {

@@ -3,20 +3,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::NodeState;
-use net::{Events, Exports, LeaseEvent, MacAddr};
+use net::{LeaseEvent, MacAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_stream::StreamExt;
 use wire::node::Request;
 
 use super::*;
-use crate::hooks::Hooks;
 use crate::logs::{self, Filter, Reading, Wanted};
-use crate::machines::tests::machines;
 use crate::registration::Input;
-use crate::registry::{Issuer, Registry, Retention, Writer};
-use crate::server_files::{Network, ServerIdentity};
-use crate::site::{Images, Site, now_ms};
+use crate::registry::{Issuer, Writer};
+use crate::site::for_tests::site;
+use crate::site::{Site, now_ms};
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -31,32 +29,7 @@ struct Lab {
 }
 
 async fn lab(with_node: bool) -> Lab {
-    let dir = tempfile::tempdir().unwrap();
-    let store = image::Store::open(dir.path()).unwrap();
-    let (registry, writer, loaded) = Registry::open(&dir.path().join("walt.db"), Retention::default()).unwrap();
-    let network =
-        Network { server_ip: Ipv4Addr::LOCALHOST, server_mac: [2; 6], name_servers: Vec::new(), domain: None };
-    let identity = ServerIdentity::gather(&dir.path().join("keys"), dir.path().into(), network).unwrap();
-    let registries = image::RegistrySettings { attempts: 1, ..Default::default() };
-    let (site, inbox) = Site::new(
-        &loaded,
-        |_| "127.0.0.1:1/no/image:latest".into(),
-        registry.clone(),
-        Exports::default().into(),
-        Images::new(store, identity, registries),
-        Hooks::new(None),
-        machines(dir.path(), registry),
-        dir.path().into(),
-    );
-    let (sender, events) = Events::channel(8);
-    tokio::spawn({
-        let site = site.clone();
-        async move {
-            // A closed channel would end the site.
-            let _open = sender;
-            site.run(events, inbox).await;
-        }
-    });
+    let (site, (dir, writer)) = site().await;
     if with_node {
         let event = LeaseEvent {
             mac: MAC,

@@ -8,6 +8,8 @@
 mod act;
 mod archives;
 mod boot_times;
+#[cfg(test)]
+pub(crate) mod for_tests;
 mod images;
 mod observe;
 mod persist;

@@ -83,9 +83,10 @@ mod tests {
     use api::Snapshot;
 
     use super::super::seats::Seats;
-    use super::super::tests::{register, site};
+    use super::super::tests::register;
     use super::*;
     use crate::registration::Input;
+    use crate::site::for_tests::site;
 
     #[tokio::test]
     async fn who_is_too_slow_begins_anew() {
