@@ -15,6 +15,15 @@ pub struct PersistTable {
     nodes: Mutex<HashMap<MacAddr, Entry>>,
 }
 
+/// What [`PersistTable::want`] leads to.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The directory has to be opened first.
+    pub must_open: bool,
+    /// What the node might have mounted until now, and did not.
+    pub replaced: Option<Arc<HostDirectory>>,
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     /// Name of the directory that it is to have.
@@ -24,28 +33,32 @@ struct Entry {
 }
 
 impl PersistTable {
-    /// Name of the directory that the node may mount from now on; `None`: nothing. True if that has to be opened first.
-    pub fn want(&self, mac: MacAddr, name: Option<&str>) -> bool {
+    /// Name of the directory that the node may mount from now on; `None`: nothing.
+    pub fn want(&self, mac: MacAddr, name: Option<&str>) -> Wanted {
         let mut nodes = self.lock();
         let entry = nodes.entry(mac).or_default();
         let before = entry.wanted.take();
         entry.wanted = name.map(str::to_owned);
         if before == entry.wanted && (entry.current.is_some() || name.is_none()) {
-            return false;
+            return Wanted::default();
         }
         // One that it still has mounted is open: there must not be two of the same.
-        entry.current = entry.held.iter().find(|held| Some(held.name()) == name).cloned();
-        name.is_some() && entry.current.is_none()
+        let open = entry.held.iter().find(|held| Some(held.name()) == name).cloned();
+        let replaced = std::mem::replace(&mut entry.current, open).filter(|replaced| !entry.holds(replaced));
+        Wanted { must_open: name.is_some() && entry.current.is_none(), replaced }
     }
 
-    /// The directory is open that the node was to have, unless it is to have another by now.
-    pub fn set(&self, mac: MacAddr, directory: Arc<HostDirectory>) {
+    /// The directory is open that the node was to have. False if it is to have another by now, which does not mean that it
+    /// is not open already.
+    pub fn set(&self, mac: MacAddr, directory: Arc<HostDirectory>) -> bool {
         let mut nodes = self.lock();
-        if let Some(entry) = nodes.get_mut(&mac)
-            && entry.wanted.as_deref() == Some(directory.name())
-        {
-            entry.current = Some(directory);
+        let entry = nodes.get_mut(&mac).filter(|entry| entry.wanted.as_deref() == Some(directory.name()));
+        let Some(entry) = entry else { return false };
+        if entry.current.is_none() {
+            let open = entry.held.iter().find(|held| held.fsid() == directory.fsid()).cloned();
+            entry.current = Some(open.unwrap_or(directory));
         }
+        true
     }
 
     /// The node has this mounted, as far as we know.
@@ -67,9 +80,9 @@ impl PersistTable {
         self.lock().remove(&mac);
     }
 
-    /// Whether the node is to have a directory, open or not.
-    pub fn is_wanted(&self, mac: MacAddr) -> bool {
-        self.lock().get(&mac).is_some_and(|entry| entry.wanted.is_some())
+    /// Name of the directory that the node is to have, open or not.
+    pub fn wanted(&self, mac: MacAddr) -> Option<String> {
+        self.lock().get(&mac)?.wanted.clone()
     }
 
     /// What the node may mount; from now on it holds it.
@@ -96,9 +109,13 @@ impl PersistTable {
 
 impl Entry {
     fn hold(&mut self, directory: Arc<HostDirectory>) {
-        if !self.held.iter().any(|held| held.fsid() == directory.fsid()) {
+        if !self.holds(&directory) {
             self.held.push(directory);
         }
+    }
+
+    fn holds(&self, directory: &HostDirectory) -> bool {
+        self.held.iter().any(|held| held.fsid() == directory.fsid())
     }
 }
 
@@ -116,25 +133,30 @@ mod tests {
         let table = PersistTable::default();
         let may = |directory: &Arc<HostDirectory>| table.directory(mac, directory.fsid()).is_some();
         assert!(table.mount(mac).is_none());
-        assert!(table.want(mac, Some("ada")));
-        table.set(mac, Arc::clone(&bob));
+        let want = |name| table.want(mac, Some(name)).must_open;
+        assert!(want("ada"));
+        assert!(!table.set(mac, Arc::clone(&bob)));
         assert!(table.mount(mac).is_none(), "that is another's");
-        table.set(mac, Arc::clone(&ada));
-        assert!(!table.want(mac, Some("ada")), "it is there already");
-        assert_eq!(table.mount(mac).unwrap().fsid(), ada.fsid());
-        assert!(table.want(mac, Some("bob")));
+        assert!(table.set(mac, Arc::clone(&ada)));
+        assert!(table.set(mac, tree.directory("n", "ada").unwrap()), "opened twice at a time");
+        assert!(!want("ada"), "it is there already");
+        assert!(Arc::ptr_eq(&table.mount(mac).unwrap(), &ada), "one of them counts");
+        assert!(want("bob"));
         assert!(table.mount(mac).is_none(), "it is not open yet");
         table.set(mac, Arc::clone(&bob));
         assert!(may(&ada) && may(&bob));
-        assert!(!table.want(mac, Some("ada")) && Arc::ptr_eq(&table.mount(mac).unwrap(), &ada), "it has it still");
-        assert!(table.want(mac, Some("bob")));
+        let wanted = table.want(mac, Some("ada"));
+        assert_eq!(wanted.replaced.unwrap().fsid(), bob.fsid(), "it did not mount that");
+        assert!(!wanted.must_open && Arc::ptr_eq(&table.mount(mac).unwrap(), &ada), "it has it still");
+        let wanted = table.want(mac, Some("bob"));
+        assert!(wanted.must_open && wanted.replaced.is_none(), "it has that still");
         table.set(mac, Arc::clone(&bob));
         assert!(table.directory(other, ada.fsid()).is_none());
         assert_eq!(table.release(mac).iter().map(|d| d.fsid()).collect::<Vec<_>>(), [ada.fsid()]);
         assert!(!may(&ada) && may(&bob));
         table.mount(mac);
         assert!(table.release(mac).is_empty(), "it may mount it again");
-        assert!(!table.want(mac, None));
+        assert_eq!(table.want(mac, None).replaced.unwrap().fsid(), bob.fsid());
         assert!(!may(&bob) && table.mount(mac).is_none());
     }
 }

@@ -335,6 +335,7 @@ impl Services {
                 ("changes", |c| &c.changes),
                 ("syncs", |c| &c.syncs),
                 ("replayed", |c| &c.replayed),
+                ("calls_dropped", |c| &c.calls_dropped),
                 ("connections", |c| &c.connections),
                 ("connections_refused", |c| &c.connections_refused),
                 ("replies_lost", |c| &c.replies_lost),

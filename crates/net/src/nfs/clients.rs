@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -21,6 +22,7 @@ struct Client {
     connections: usize,
     reads: Arc<Semaphore>,
     calls: Arc<Semaphore>,
+    held: Arc<AtomicUsize>,
 }
 
 /// The right to one connection; given back when it is dropped.
@@ -33,6 +35,8 @@ pub(super) struct Admission {
     pub(super) reads: Arc<Semaphore>,
     /// The same for calls into a directory of the host: apart, so that they never make the image wait.
     pub(super) calls: Arc<Semaphore>,
+    /// Bytes of such calls.
+    pub(super) held: Arc<AtomicUsize>,
     _total: tokio::sync::OwnedSemaphorePermit,
 }
 
@@ -50,14 +54,15 @@ impl Clients {
             connections: 0,
             reads: Arc::new(Semaphore::new(self.limits.reads_per_client)),
             calls: Arc::new(Semaphore::new(self.limits.calls_per_client)),
+            held: Arc::default(),
         });
         if client.connections >= self.limits.connections_per_client {
             return None;
         }
         client.connections += 1;
-        let (reads, calls) = (Arc::clone(&client.reads), Arc::clone(&client.calls));
+        let (reads, calls, held) = (Arc::clone(&client.reads), Arc::clone(&client.calls), Arc::clone(&client.held));
         drop(table);
-        Some(Admission { clients: Arc::clone(self), ip, reads, calls, _total: total })
+        Some(Admission { clients: Arc::clone(self), ip, reads, calls, held, _total: total })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Ipv4Addr, Client>> {

@@ -7,6 +7,7 @@
 use std::net::SocketAddrV4;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Sleep, sleep, timeout};
 use wire::record;
+use wire::rpc::{AcceptStat, encode_accepted};
 use wire::xdr::{Writer, padding};
 
 use super::clients::Admission;
@@ -33,7 +35,7 @@ const INPUT: usize = 64 << 10;
 const FLUSH: usize = 256 << 10;
 /// READs from disk, and calls into a directory of the host, that one connection may have under way.
 const WAITING: usize = 16;
-/// Bytes of such calls, of one connection, beside the last one.
+/// Bytes of such calls that one address may have under way; beyond that, each of its connections has one of them.
 const HELD: usize = 1 << 20;
 
 /// A connection with its buffers.
@@ -56,8 +58,7 @@ pub(super) struct Connection<E: Exporter> {
 
 /// A reply that came back from the disk. The permit is the client's, until the reply is sent.
 struct Finished {
-    /// None if the call ended in a fault of ours: the client will ask again.
-    reply: Option<Writer>,
+    reply: Writer,
     /// Bytes that the call held.
     held: usize,
     _permit: OwnedSemaphorePermit,
@@ -172,10 +173,11 @@ impl<E: Exporter> Connection<E> {
                     self.output.truncate(start);
                     self.waiting += 1;
                     self.held += call.size();
+                    let held = Held::new(Arc::clone(&self.admission.held), call.size());
                     tokio::spawn(work(
                         Arc::clone(&self.shared),
                         Arc::clone(&self.admission.calls),
-                        call,
+                        (call, held),
                         self.finish.clone(),
                     ));
                 }
@@ -205,14 +207,14 @@ impl<E: Exporter> Connection<E> {
     }
 
     async fn send_finished(&mut self, done: Finished) -> Result<(), Ended> {
-        let Some(reply) = done.reply else { return Ok(()) };
-        let sent = send_all(&mut self.stream, reply.bytes(), self.shared.limits.stalled).await;
-        self.shared.buffers.give(reply);
+        let sent = send_all(&mut self.stream, done.reply.bytes(), self.shared.limits.stalled).await;
+        self.shared.buffers.give(done.reply);
         sent
     }
 
     fn may_take_more(&self) -> bool {
-        self.waiting < WAITING && self.held < HELD
+        // With none of its own under way, nothing would wake this connection when others have made room.
+        self.waiting < WAITING && (self.held == 0 || self.admission.held.load(Relaxed) < HELD)
     }
 }
 
@@ -236,16 +238,16 @@ async fn finish<E: Exporter>(
         return;
     }
     let mut reply = shared.buffers.take();
+    reply.u32(0);
+    let xid = read.xid();
     let read = tokio::task::spawn_blocking(move || {
-        reply.u32(0);
         read.finish(&mut reply);
-        reply.set_u32(0, record::header(reply.len() - 4));
         reply
     });
-    if let Ok(reply) = read.await {
-        // The channel has room for every read under way.
-        let _ended = done.try_send(Finished { reply: Some(reply), held: 0, _permit: permit });
-    }
+    // The panic is in the log already.
+    let reply = as_record(read.await.ok(), xid);
+    // The channel has room for every read under way.
+    let _ended = done.try_send(Finished { reply, held: 0, _permit: permit });
 }
 
 /// Carries out a call into a directory of the host. Not begun if the connection has ended: whoever made it will make it
@@ -253,10 +255,10 @@ async fn finish<E: Exporter>(
 async fn work<E: Exporter>(
     shared: Arc<Shared<E>>,
     client: Arc<tokio::sync::Semaphore>,
-    call: Box<PendingCall>,
+    (call, _held): (Box<PendingCall>, Held),
     done: mpsc::Sender<Finished>,
 ) {
-    let held = call.size();
+    let (held, xid) = (call.size(), call.xid());
     // A call of a connection that has ended must not wait here with all that it holds.
     let permit = tokio::select! {
         permit = client.acquire_owned() => permit,
@@ -268,12 +270,41 @@ async fn work<E: Exporter>(
     }
     let mut reply = shared.buffers.take();
     reply.u32(0);
-    let reply = shared.workers.run(*call, reply).await.map(|mut reply| {
-        reply.set_u32(0, record::header(reply.len() - 4));
-        reply
-    });
+    let reply = as_record(shared.workers.run(*call, reply).await, xid);
     // The channel has room for every call under way.
     let _ended = done.try_send(Finished { reply, held, _permit: permit });
+}
+
+/// A reply, after room for its header, as a record. If there is none, that was a fault of ours: the client is told so, and
+/// does not wait for ever.
+fn as_record(reply: Option<Writer>, xid: u32) -> Writer {
+    let mut reply = reply.unwrap_or_else(|| {
+        let mut reply = Writer::new();
+        reply.u32(0);
+        encode_accepted(&mut reply, xid, AcceptStat::SystemError);
+        reply
+    });
+    reply.set_u32(0, record::header(reply.len() - 4));
+    reply
+}
+
+/// Bytes of a call, counted for its address until it is done.
+struct Held {
+    total: Arc<AtomicUsize>,
+    size: usize,
+}
+
+impl Held {
+    fn new(total: Arc<AtomicUsize>, size: usize) -> Self {
+        total.fetch_add(size, Relaxed);
+        Self { total, size }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.size, Relaxed);
+    }
 }
 
 async fn send_all(stream: &mut TcpStream, bytes: &[u8], stalled: std::time::Duration) -> Result<(), Ended> {

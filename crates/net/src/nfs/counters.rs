@@ -31,6 +31,8 @@ pub struct Counters {
     pub syncs: AtomicU64,
     /// Calls that came again and were given the answer from before.
     pub replayed: AtomicU64,
+    /// Calls by UDP into host directories that were dropped, as too many were under way.
+    pub calls_dropped: AtomicU64,
     /// TCP connections open now.
     pub connections: AtomicU64,
     /// TCP connections closed at once because a limit was reached.

@@ -84,6 +84,11 @@ pub struct PendingRead<Fs> {
 }
 
 impl<Fs: Filesystem> PendingRead<Fs> {
+    /// Number of the call, for its reply.
+    pub fn xid(&self) -> u32 {
+        self.xid
+    }
+
     /// Reads the data and writes the reply. Blocks.
     pub fn finish(&self, out: &mut Writer) {
         let start = out.len();

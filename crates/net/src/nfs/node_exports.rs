@@ -99,7 +99,7 @@ impl Exporter for NodeExports {
             // "Not found" is how the agent of a node learns that it is to have none: no fault of anybody's.
             Share::Persist => self.exports.persist().mount(node.mac).map(MountPoint::Directory).ok_or_else(|| {
                 // One that could not be opened is no reason for a node to believe that it has none.
-                if self.exports.persist().is_wanted(node.mac) {
+                if self.exports.persist().wanted(node.mac).is_some() {
                     Refusal(MountStat::ServerFault, "the node's /persist is not open")
                 } else {
                     Refusal(MountStat::NotFound, NONE)

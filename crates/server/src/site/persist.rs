@@ -4,17 +4,16 @@
 //! persist/<mac>/<user>/            what the node sees as /persist while it boots an image of this user
 //! persist/<mac>/_free/             the same while it boots the default image of its model
 //! persist/<mac>/_other/            the same while it boots another image that is no user's
-//! persist/<mac>/.replies/<user>    answers that may have been lost; there while the node has the directory mounted
+//! persist/<mac>/.replies/<user>    answers that may have been lost; there while the node may have the directory mounted
 //! ```
 //!
 //! `persist` is root's alone. Nothing of it is ever removed by the daemon: not when the node goes to another user, nor
 //! when it is forgotten.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use net::MacAddr;
 use net::nfs::HostTree;
+use net::{Exports, MacAddr};
 
 use super::Site;
 use crate::registration::{Owner, config};
@@ -45,31 +44,36 @@ impl Site {
     }
 
     /// Brings up to date what the node may mount and use.
+    ///
+    /// While its OS runs that stays as it is: whoever rules the node's next OS has nothing to fear from this one.
     pub(super) fn give_persist(&self, row: &DeviceRow) {
         let mac = row.mac;
-        let Some(tree) = self.persist.get() else {
-            // What a node is told then: that this fails, not that there is none.
-            self.exports.persist().want(mac, self.persist_name(row).as_deref());
+        if !row.held.is_empty() {
             return;
-        };
-        if row.held.is_empty() {
-            // Its bootloader runs: whatever was mounted is not any more.
-            let released = self.exports.persist().release(mac);
-            if !released.is_empty() {
-                tokio::task::spawn_blocking(move || released.iter().for_each(|directory| directory.let_go()));
-            }
         }
         let name = self.persist_name(row);
-        if self.exports.persist().want(mac, name.as_deref())
-            && let Some(name) = name
-        {
-            let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
-            // Done long before the node, which has its OS to load first, asks for it.
-            tokio::task::spawn_blocking(move || match tree.directory(&mac.to_string(), &name) {
-                Ok(directory) => exports.persist().set(mac, directory),
-                Err(error) => tracing::error!(%mac, %error, "the node gets no /persist"),
-            });
+        let persist = self.exports.persist();
+        let Some(tree) = self.persist.get() else {
+            // What a node is told then: that this fails, not that there is none.
+            persist.want(mac, name.as_deref());
+            return;
+        };
+        // Its bootloader runs: whatever was mounted is not any more.
+        let mut gone = persist.release(mac);
+        let wanted = persist.want(mac, name.as_deref());
+        gone.extend(wanted.replaced);
+        let open = name.filter(|_| wanted.must_open);
+        if open.is_none() && gone.is_empty() {
+            return;
         }
+        let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
+        // Done long before the node, which has its OS to load first, asks for it.
+        tokio::task::spawn_blocking(move || {
+            gone.iter().for_each(|directory| directory.let_go());
+            if let Some(name) = open {
+                open_directory(&tree, &exports, mac, &name);
+            }
+        });
     }
 
     /// As [`give_persist`](Self::give_persist), at the start, before anything is served: the node may be up, and go on
@@ -78,21 +82,22 @@ impl Site {
         let row = self.state().registrar.device(mac).map(|device| device.row.clone());
         let (Some(tree), Some(row)) = (self.persist.get(), row.filter(|row| row.model.is_some())) else { return };
         let name = self.persist_name(&row);
-        self.exports.persist().want(mac, name.as_deref());
         let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
         let opened = tokio::task::spawn_blocking(move || {
             let node = mac.to_string();
-            let in_use = if row.held.is_empty() { Vec::new() } else { tree.in_use(&node) };
-            // Each once: what it is mounted by and what it may be mounted by are one and the same.
-            for name in name.iter().chain(&in_use).collect::<BTreeSet<_>>() {
-                match tree.directory(&node, name) {
-                    Ok(directory) => {
-                        exports.persist().set(mac, Arc::clone(&directory));
-                        if in_use.contains(name) {
-                            exports.persist().hold(mac, directory);
-                        }
-                    }
-                    Err(error) => tracing::error!(%mac, %error, "the node gets no /persist"),
+            let in_use = tree.in_use(&node);
+            let is_up = !row.held.is_empty();
+            // One that is up may mount what it was to have when it left its bootloader.
+            let name = if is_up { name.filter(|name| in_use.contains(name)).or(in_use.first().cloned()) } else { name };
+            exports.persist().want(mac, name.as_deref());
+            if let Some(name) = &name {
+                open_directory(&tree, &exports, mac, name);
+            }
+            for old in in_use.iter().filter(|old| name.as_ref() != Some(old)) {
+                match tree.directory(&node, old) {
+                    Ok(directory) if is_up => exports.persist().hold(mac, directory),
+                    Ok(directory) => directory.let_go(),
+                    Err(error) => tracing::error!(%mac, %error, "the node has this /persist no more"),
                 }
             }
         });
@@ -109,6 +114,20 @@ impl Site {
         let state = self.state();
         let owner = state.registrar.device(row.mac).and_then(|device| state.registrar.owner(device))?;
         Some(directory_name(owner))
+    }
+}
+
+/// Opens what the node is to have.
+fn open_directory(tree: &Arc<HostTree>, exports: &Exports, mac: MacAddr, name: &str) {
+    match tree.directory(&mac.to_string(), name) {
+        Ok(directory) => {
+            directory.mark();
+            if !exports.persist().set(mac, Arc::clone(&directory)) {
+                // It is to have another by now.
+                directory.let_go();
+            }
+        }
+        Err(error) => tracing::error!(%mac, %error, "the node gets no /persist"),
     }
 }
 

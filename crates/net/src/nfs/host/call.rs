@@ -9,6 +9,7 @@ use wire::nfs3::{FileAttr, FileType, MAX_NAME, Status};
 
 use super::attributes::file_attr;
 use super::object::Object;
+use super::replies::Time;
 use super::status::of_errno;
 use super::who::Who;
 use super::{HostDirectory, HostHandle};
@@ -25,9 +26,9 @@ pub(super) struct Call<'a> {
     pub(super) counters: &'a Counters,
     pub(super) who: Who,
     pub(super) transport: Transport,
-    /// The same call was begun before and its end is not known: the server was killed in between. What it would have done
-    /// may be done already.
-    pub(super) begun_before: bool,
+    /// The same call was begun at this time and its end is not known: the server was killed in between. What it would have
+    /// done may be done already.
+    pub(super) begun: Option<Time>,
 }
 
 /// Why a procedure fails, with the attributes that its failure carries.
@@ -83,6 +84,16 @@ impl Call<'_> {
             above = Some(next);
         }
         Err(Errno::ACCESS)
+    }
+
+    /// Whether the time of a file (seconds, nanoseconds) may be that of this very call, done by a server before us.
+    pub(super) fn may_be_ours(&self, (secs, nanos): (i64, u64)) -> bool {
+        self.begun.is_some_and(|begun| {
+            let begun = (begun / 1_000_000_000, begun % 1_000_000_000);
+            let secs = u64::try_from(secs).unwrap_or(0);
+            // Some file systems keep whole seconds.
+            (secs, nanos) >= begun || (secs == begun.0 && nanos == 0)
+        })
     }
 
     pub(super) fn attr(&self, object: &Object) -> FileAttr {

@@ -142,7 +142,7 @@ impl Call<'_> {
         let dots = if name == b".." && flags == AtFlags::REMOVEDIR { Status::Exists } else { Status::Invalid };
         let (done, wcc) = self.in_directory(&dir, name, dots, |name| {
             match self.who.act(|| unlinkat(&dir.fd, name, flags)) {
-                Err(Errno::NOENT) if self.begun_before => Ok(()),
+                Err(Errno::NOENT) if self.may_be_ours((dir.stat.st_mtime, dir.stat.st_mtime_nsec)) => Ok(()),
                 // The name for "not empty" differs between systems.
                 Err(Errno::EXIST) => Err(Status::NotEmpty),
                 done => done.map_err(of_errno),
@@ -173,7 +173,7 @@ impl Call<'_> {
                 let old_name = plain_name(from.1, Status::Invalid).map_err(of_errno)?;
                 let new_name = plain_name(to.1, Status::Invalid).map_err(of_errno)?;
                 match self.who.act(|| renameat(&old.fd, &*old_name, &new.fd, &*new_name)) {
-                    Err(Errno::NOENT) if self.begun_before && Object::at(&new.fd, &*new_name).is_ok() => Ok(()),
+                    Err(Errno::NOENT) if self.is_moved(&new, &new_name) => Ok(()),
                     // RFC 1813 §3.3.14: what is there has names in it.
                     Err(Errno::NOTEMPTY) => Err(Status::NotEmpty),
                     done => done.map_err(of_errno),
@@ -209,13 +209,18 @@ impl Call<'_> {
                 return Err(Status::NoSpace);
             }
             match self.make_link(&file, &dir, name) {
-                Err(Errno::EXIST) if self.begun_before && is_same(&dir, name, &file) => Ok(()),
+                Err(Errno::EXIST) if self.may_be_ours(file.changed()) && is_same(&dir, name, &file) => Ok(()),
                 done => done.map_err(of_errno),
             }
         });
         // The number of names is the file's own.
         let done = done.and_then(|()| if file.is_regular() { self.sync(&file) } else { Ok(()) });
         encode_linked(out, done.err().unwrap_or(Status::Ok), Some(&self.attr_now(&file)), &wcc);
+    }
+
+    /// Whether a rename that was begun before may have been what has put this here.
+    fn is_moved(&self, dir: &Object, name: &CStr) -> bool {
+        self.begun.is_some() && Object::at(&dir.fd, name).is_ok_and(|there| self.may_be_ours(there.changed()))
     }
 
     fn make_link(&self, file: &Object, dir: &Object, name: &CStr) -> Result<(), Errno> {

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{
     FileType as HostType, Mode, OFlags, Timespec, Timestamps, makedev, mkdirat, mknodat, openat, symlinkat,
 };
@@ -37,16 +38,19 @@ impl Call<'_> {
             Ok(dir) => dir,
             Err(Failure(status, after)) => return encode_changed(out, status, &Wcc { before: None, after }),
         };
-        let (object, wcc) = self.in_directory(&dir, name, Status::Exists, |name| self.make(&dir, name, made));
-        match object {
-            Ok(object) => {
+        let (made, wcc) = self.in_directory(&dir, name, Status::Exists, |name| self.make(&dir, name, made));
+        // Not under the directory's lock.
+        let made = made.and_then(|made| if made.1 { self.sync(&made.0).map(|()| made) } else { Ok(made) });
+        match made {
+            Ok((object, _)) => {
                 encode_created(out, self.sign(&object).ok().as_deref(), Some(&self.attr_now(&object)), &wcc);
             }
             Err(status) => encode_changed(out, status, &wcc),
         }
     }
 
-    fn make(&self, dir: &Object, name: &CStr, made: Made<'_>) -> Result<Object, Status> {
+    /// Makes it. Also returned is whether the directory, which will be synced, does not tell all of it.
+    fn make(&self, dir: &Object, name: &CStr, made: Made<'_>) -> Result<(Object, bool), Status> {
         if !self.dir.tree.has_room(0) {
             // What is there already may be opened, and emptied.
             return match made {
@@ -58,9 +62,8 @@ impl Call<'_> {
             Made::File(how) => self.make_file(dir, name, how),
             Made::Directory(new) => {
                 let mode = Mode::from_raw_mode(new.mode.unwrap_or(0) & 0o7777);
-                let object = self.make_other(dir, name, FileType::Directory, &new, |dir| mkdirat(dir, name, mode))?;
-                self.sync(&object)?;
-                Ok(object)
+                let make = |dir: &OwnedFd| mkdirat(dir, name, mode);
+                Ok((self.make_other(dir, name, FileType::Directory, &new, make)?.0, true))
             }
             Made::Symlink(new, target) => {
                 let target = CString::new(target).map_err(|_| Status::Invalid)?;
@@ -81,7 +84,7 @@ impl Call<'_> {
         kind: FileType,
         new: &NewAttributes,
         device: u64,
-    ) -> Result<Object, Status> {
+    ) -> Result<(Object, bool), Status> {
         let mode = Mode::from_raw_mode(new.mode.unwrap_or(0) & 0o7777);
         let host_kind = match kind {
             FileType::BlockDevice => HostType::BlockDevice,
@@ -99,28 +102,24 @@ impl Call<'_> {
         name: &CStr,
         kind: FileType,
         new: &NewAttributes,
-        make: impl FnOnce(&rustix::fd::OwnedFd) -> Result<(), Errno>,
-    ) -> Result<Object, Status> {
+        make: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(Object, bool), Status> {
         match self.who.act(|| make(&dir.fd)) {
             Ok(()) => {
                 let object = Object::at(&dir.fd, name).map_err(of_errno)?;
-                let set = self.set_made(&object, new);
-                if set != Ok(false) && object.kind() != FileType::Directory {
-                    // The directory, which is synced, tells of the object as it was made.
-                    self.sync(&object)?;
-                }
-                set.map_err(of_errno)?;
-                Ok(object)
+                let set = self.set_made(&object, new).map_err(of_errno)?;
+                Ok((object, set))
             }
-            Err(Errno::EXIST) if self.begun_before => {
+            Err(Errno::EXIST) if self.begun.is_some() => {
                 let there = Object::at(&dir.fd, name).map_err(of_errno)?;
-                if there.kind() == kind { Ok(there) } else { Err(Status::Exists) }
+                let is_ours = there.kind() == kind && self.may_be_ours(there.made());
+                if is_ours { Ok((there, true)) } else { Err(Status::Exists) }
             }
             Err(error) => Err(of_errno(error)),
         }
     }
 
-    fn make_file(&self, dir: &Object, name: &CStr, how: CreateHow) -> Result<Object, Status> {
+    fn make_file(&self, dir: &Object, name: &CStr, how: CreateHow) -> Result<(Object, bool), Status> {
         let new = match how {
             CreateHow::Unchecked(new) | CreateHow::Guarded(new) => new,
             // SETATTR follows with the mode: until then it is nobody's.
@@ -138,9 +137,8 @@ impl Call<'_> {
                         .map_or(Ok(()), |size| self.truncate(&file, size))
                         .and_then(|()| self.set_made(&file, &new).map(drop)),
                 };
-                self.sync(&file)?;
                 set.map_err(of_errno)?;
-                Ok(file)
+                Ok((file, true))
             }
             Err(Errno::EXIST) => self.is_there(dir, name, how),
             Err(error) => Err(of_errno(error)),
@@ -148,25 +146,29 @@ impl Call<'_> {
     }
 
     /// The name is taken, which is an error or not.
-    fn is_there(&self, dir: &Object, name: &CStr, how: CreateHow) -> Result<Object, Status> {
+    fn is_there(&self, dir: &Object, name: &CStr, how: CreateHow) -> Result<(Object, bool), Status> {
         let there = self.who.act(|| Object::at(&dir.fd, name)).map_err(of_errno)?;
+        // What was done by a server before us may not be on disk.
+        let mut changed = true;
         let is_ours = match how {
             CreateHow::Unchecked(new) => {
+                changed = false;
                 if let (Some(size), true) = (new.size, there.is_regular()) {
                     let (cut, _) = self.alter_locked(&there, |_| self.truncate(&there, size).map_err(of_errno));
-                    cut.and_then(|()| self.sync(&there))?;
+                    cut?;
+                    changed = true;
                 }
                 true
             }
-            CreateHow::Guarded(_) => self.begun_before && there.is_regular(),
+            CreateHow::Guarded(_) => there.is_regular() && self.may_be_ours(there.made()),
             CreateHow::Exclusive(verifier) => {
                 let Timestamps { last_access, last_modification } = times_of(verifier);
                 let same = (there.stat.st_atime, there.stat.st_mtime) == (last_access.tv_sec, last_modification.tv_sec)
                     && (there.stat.st_atime_nsec, there.stat.st_mtime_nsec) == (0, 0);
-                there.is_regular() && there.stat.st_size == 0 && (same || self.begun_before)
+                there.is_regular() && there.stat.st_size == 0 && (same || self.may_be_ours(there.made()))
             }
         };
-        if is_ours { Ok(there) } else { Err(Status::Exists) }
+        if is_ours { Ok((there, changed)) } else { Err(Status::Exists) }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, accessat, fstat, open, openat2};
+use rustix::fs::{
+    Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, StatxFlags, accessat, fstat, open, openat2, statx,
+};
 use rustix::io::Errno;
 use wire::nfs3::FileType;
 
@@ -36,6 +38,21 @@ impl Object {
 
     pub(super) fn is_regular(&self) -> bool {
         self.kind() == FileType::Regular
+    }
+
+    /// When it was last changed in any way.
+    pub(super) fn changed(&self) -> (i64, u64) {
+        (self.stat.st_ctime, self.stat.st_ctime_nsec)
+    }
+
+    /// When it was made; where the file system does not say, when it was last changed.
+    pub(super) fn made(&self) -> (i64, u64) {
+        match statx(&self.fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
+            Ok(stat) if StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME) => {
+                (stat.stx_btime.tv_sec, u64::from(stat.stx_btime.tv_nsec))
+            }
+            _ => self.changed(),
+        }
     }
 
     /// Opens the file itself, as whoever the thread acts for. Not for devices and pipes: to open them is to use them.

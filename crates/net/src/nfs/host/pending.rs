@@ -10,7 +10,7 @@ use wire::xdr::{Reader, Writer};
 
 use super::HostDirectory;
 use super::call::Call;
-use super::replies::{Key, Known};
+use super::replies::{Key, Known, Time};
 use super::who::Who;
 use crate::nfs::{Counters, HandleKey, Transport};
 
@@ -33,6 +33,11 @@ thread_local! {
 }
 
 impl PendingCall {
+    /// Number of the call, for its reply.
+    pub fn xid(&self) -> u32 {
+        self.xid
+    }
+
     /// Bytes that it holds.
     pub fn size(&self) -> usize {
         self.arguments.len()
@@ -54,7 +59,7 @@ impl PendingCall {
         // What a connection looks at for a client is done as often as it asks; what changes something once.
         let replies = is_kept(self.procedure).then(|| self.directory.replies()).flatten();
         let Some(replies) = replies else {
-            self.answer(false, out);
+            self.answer(None, out);
             return;
         };
         let uid = match self.credential {
@@ -62,19 +67,19 @@ impl PendingCall {
             Credential::None => u32::MAX,
         };
         let key = Key::new(self.xid, self.procedure, uid, &self.arguments);
-        let (ticket, begun_before) = match replies.begin(key) {
+        let (ticket, begun) = match replies.begin(key) {
             Known::Answered(reply) => {
                 self.counters.replayed.fetch_add(1, Relaxed);
                 return out.raw(&reply);
             }
-            Known::New(ticket) => (ticket, false),
-            Known::BegunBefore(ticket) => (ticket, true),
+            Known::New(ticket) => (ticket, None),
+            Known::BegunBefore(ticket, since) => (ticket, Some(since)),
         };
-        self.answer(begun_before, out);
+        self.answer(begun, out);
         ticket.answered(&out.bytes()[start..]);
     }
 
-    fn answer(&self, begun_before: bool, out: &mut Writer) {
+    fn answer(&self, begun: Option<Time>, out: &mut Writer) {
         let start = out.len();
         encode_accepted(out, self.xid, AcceptStat::Success);
         let call = Call {
@@ -83,7 +88,7 @@ impl PendingCall {
             counters: &self.counters,
             who: Who::new(&self.credential),
             transport: self.transport,
-            begun_before,
+            begun,
         };
         let mut reader = Reader::new(&self.arguments);
         let stat = match Change::decode(self.procedure, &mut reader) {
@@ -192,15 +197,22 @@ mod tests {
             (Change::RmDir { dir, name: b"d" }, Status::NotFound),
         ];
         for (xid, (change, otherwise)) in (10..).step_by(10).zip(changes) {
+            let begin = |xid| {
+                let killed = served(&place);
+                let again = call(&killed, xid, &change);
+                let known = killed.replies().unwrap().begin(Key::new(xid, change.procedure(), 0, &again.arguments));
+                std::mem::forget(known);
+            };
+            // As it looks when the server was killed between doing it and answering.
+            begin(xid + 1);
             assert_eq!(status(&call(&served(&place), xid, &change)), 0, "{change:?}");
-            // The same, as it looks when the server was killed between doing it and answering.
-            let killed = served(&place);
-            let again = call(&killed, xid + 1, &change);
-            let known = killed.replies().unwrap().begin(Key::new(xid + 1, change.procedure(), 0, &again.arguments));
-            std::mem::forget(known);
             assert_eq!(status(&call(&served(&place), xid + 1, &change)), 0, "{change:?}");
             // Whoever asks for the first time is told how it is.
             assert_eq!(status(&call(&served(&place), xid + 2, &change)), otherwise as u32, "{change:?}");
+            // And so is whoever was about to be told when the server was killed. (Clocks of files tick at 100 Hz or more.)
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            begin(xid + 3);
+            assert_eq!(status(&call(&served(&place), xid + 3, &change)), otherwise as u32, "{change:?}");
         }
     }
 }

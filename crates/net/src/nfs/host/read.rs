@@ -12,6 +12,7 @@ use super::WRITE_SIZE;
 use super::call::{Call, Failure};
 use super::object::Object;
 use super::status::of_errno;
+use super::tree::files_reserve;
 use crate::nfs::{Transport, procedures};
 
 impl Call<'_> {
@@ -151,8 +152,8 @@ impl Call<'_> {
             free_bytes: bytes(stat.f_bfree).saturating_sub(reserve),
             available_bytes: bytes(stat.f_bavail).saturating_sub(reserve),
             total_files: stat.f_files,
-            free_files: stat.f_ffree,
-            available_files: stat.f_favail,
+            free_files: stat.f_ffree.saturating_sub(files_reserve(stat.f_files)),
+            available_files: stat.f_favail.saturating_sub(files_reserve(stat.f_files)),
             invariant_seconds: 0,
         };
         stat.encode(out, &self.attr(&object));

@@ -11,8 +11,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use siphasher::sip::SipHasher24;
 
 /// Calls that are remembered of one directory: many times what a client has under way.
@@ -20,7 +21,7 @@ const SLOTS: usize = 128;
 /// Bytes of one in the file.
 const SLOT: usize = 512;
 const HEADER: usize = 40;
-const MAGIC: [u8; 4] = *b"WPR1";
+const MAGIC: [u8; 4] = *b"WPR2";
 const BEGUN: u32 = 1;
 const ANSWERED: u32 = 2;
 /// Bytes of a call that are looked at, and its length: as in other servers, enough to tell it from any other with its number.
@@ -53,9 +54,12 @@ pub(super) enum Known<'a> {
     Answered(Vec<u8>),
     /// It is to be done.
     New(Ticket<'a>),
-    /// It is to be done, and was begun by a server that ended before it was answered.
-    BegunBefore(Ticket<'a>),
+    /// It is to be done, and was begun at this time by a server that ended before it was answered.
+    BegunBefore(Ticket<'a>, Time),
 }
+
+/// Nanoseconds since 1970, as the kernel's clock ticks that files get their times from.
+pub(super) type Time = u64;
 
 /// The table.
 #[derive(Debug)]
@@ -74,8 +78,8 @@ struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     key: Key,
-    /// Seconds since 1970.
-    at: u64,
+    /// When it last counted as new.
+    at: Time,
     state: State,
 }
 
@@ -83,8 +87,8 @@ struct Entry {
 enum State {
     /// A thread is at it.
     UnderWay,
-    /// A server before us was at it.
-    Begun,
+    /// A server before us was at it, from then on.
+    Begun(Time),
     Answered(Vec<u8>),
 }
 
@@ -137,26 +141,30 @@ impl Replies {
                 Some(State::UnderWay) => {
                     table = self.changed.wait(table).unwrap_or_else(PoisonError::into_inner);
                 }
-                Some(State::Begun) => break Some((index, true)),
-                None => break Some((index, false)),
+                Some(State::Begun(since)) => break Some((index, Some(*since))),
+                None => break Some((index, None)),
             }
         };
-        let (slot, begun_before) = match slot {
+        let (slot, begun) = match slot {
             Some((index, begun)) => (Some(index), begun),
-            None => (table.free(), false),
+            None => (table.free(), None),
         };
+        let now = now();
         if let Some(index) = slot {
-            table.slots[index] = Some(Entry { key, at: now(), state: State::UnderWay });
+            table.slots[index] = Some(Entry { key, at: now, state: State::UnderWay });
         }
         drop(table);
         if let Some(index) = slot {
-            self.write(index, key, now(), BEGUN, &[]);
+            self.write(index, key, begun.unwrap_or(now), BEGUN, &[]);
         }
         let ticket = Ticket { replies: self, slot, key };
-        if begun_before { Known::BegunBefore(ticket) } else { Known::New(ticket) }
+        match begun {
+            Some(since) => Known::BegunBefore(ticket, since),
+            None => Known::New(ticket),
+        }
     }
 
-    fn write(&self, slot: usize, key: Key, at: u64, state: u32, reply: &[u8]) {
+    fn write(&self, slot: usize, key: Key, at: Time, state: u32, reply: &[u8]) {
         let bytes = encode(key, at, state, reply);
         // Without it, a call that is sent again after our end is done again: as with any server that keeps nothing.
         if let Err(error) = self.file.write_all_at(&bytes, (slot * SLOT) as u64) {
@@ -205,8 +213,9 @@ impl Drop for Ticket<'_> {
 }
 
 impl Entry {
-    fn counts(&self, now: u64) -> bool {
-        self.state == State::UnderWay || now.checked_sub(self.at).is_some_and(|age| age <= KEPT.as_secs())
+    fn counts(&self, now: Time) -> bool {
+        let age = now.checked_sub(self.at).map(Duration::from_nanos);
+        self.state == State::UnderWay || age.is_some_and(|age| age <= KEPT)
     }
 
     /// `None` for anything but a slot as it was written: a power cut may have left half of one.
@@ -217,16 +226,17 @@ impl Entry {
         if bytes[..4] != MAGIC || long(32)? != check(&bytes[..32], reply) {
             return None;
         }
+        let at = long(24)?;
         let state = match word(4)? {
-            BEGUN => State::Begun,
+            BEGUN => State::Begun(at),
             ANSWERED => State::Answered(reply.to_vec()),
             _ => return None,
         };
-        Some(Self { key: Key { xid: word(8)?, digest: long(16)? }, at: long(24)?, state })
+        Some(Self { key: Key { xid: word(8)?, digest: long(16)? }, at, state })
     }
 }
 
-fn encode(key: Key, at: u64, state: u32, reply: &[u8]) -> [u8; SLOT] {
+fn encode(key: Key, at: Time, state: u32, reply: &[u8]) -> [u8; SLOT] {
     let mut bytes = [0; SLOT];
     bytes[..4].copy_from_slice(&MAGIC);
     bytes[4..8].copy_from_slice(&state.to_be_bytes());
@@ -247,8 +257,9 @@ fn check(header: &[u8], reply: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+fn now() -> Time {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    u64::try_from(i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -281,7 +292,12 @@ mod tests {
         std::mem::forget(ticket);
         let next = Replies::open(&path).unwrap();
         assert!(again(&next));
-        let Known::BegunBefore(ticket) = next.begin(key(2)) else { panic!("it was begun") };
+        // Once more, and once more: it was the first that may have done it.
+        let Known::BegunBefore(ticket, first) = next.begin(key(2)) else { panic!("it was begun") };
+        std::mem::forget(ticket);
+        let next = Replies::open(&path).unwrap();
+        let Known::BegunBefore(ticket, since) = next.begin(key(2)) else { panic!("it was begun") };
+        assert_eq!(first, since);
         ticket.answered(b"done");
         assert!(matches!(next.begin(key(2)), Known::Answered(reply) if reply == b"done"));
     }
@@ -331,8 +347,8 @@ mod tests {
         let mut long = whole;
         long[12..16].copy_from_slice(&u32::MAX.to_be_bytes());
         assert_eq!(Entry::parse(&long), None);
-        let old = Entry { key: key(1), at: now - KEPT.as_secs() - 1, state: State::Begun };
+        let old = Entry { key: key(1), at: now - KEPT.as_nanos() as u64 - 1, state: State::Begun(now) };
         assert!(!old.counts(now));
-        assert!(!Entry { at: now + 100, ..old }.counts(now), "a clock that was set back");
+        assert!(!Entry { at: now + 100_000_000_000, ..old }.counts(now), "a clock that was set back");
     }
 }

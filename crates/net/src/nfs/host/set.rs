@@ -20,13 +20,17 @@ impl Call<'_> {
         };
         let (set, wcc) = self.alter(&object, |before| {
             // Our own change may be what the guard finds, if it was begun before.
-            if guard.is_some_and(|ctime| ctime != file_attr(before, self.dir.fsid()).ctime) && !self.begun_before {
+            let changed = (before.st_ctime, before.st_ctime_nsec);
+            if guard.is_some_and(|ctime| ctime != file_attr(before, self.dir.fsid()).ctime)
+                && !self.may_be_ours(changed)
+            {
                 return Err(Status::NotSynchronised);
             }
             self.set(&object, new).map_err(of_errno)
         });
         // Also after a failure: some of it may have been done.
-        let synced = self.sync(&object);
+        let times = (wcc.before.map(|before| before.ctime), wcc.after.map(|after| after.ctime));
+        let synced = if set.is_ok() || times.0 != times.1 { self.sync(&object) } else { Ok(()) };
         (set.and(synced).err().unwrap_or(Status::Ok), wcc)
     }
 

@@ -80,6 +80,11 @@ const FILES_RESERVED: u64 = 20;
 /// At least so many.
 const MIN_FILES: u64 = 1000;
 
+/// Files that are left free for others, of a disk that can hold `total`.
+pub(super) fn files_reserve(total: u64) -> u64 {
+    (total / FILES_RESERVED).max(MIN_FILES)
+}
+
 impl HostTree {
     /// Opens the directory, for root alone, and makes it if it is not there. `reserve` is what is left free on its disk, in
     /// bytes; `verifier` the write verifier, which no earlier start must have had. Blocks.
@@ -143,7 +148,8 @@ impl HostTree {
         }))
     }
 
-    /// Names of the directories of a node that were in use when they were last: see [`HostDirectory::let_go`]. Blocks.
+    /// Names of the directories that the node may have had when a server before us ended: those that were
+    /// [marked](HostDirectory::mark) and not [let go](HostDirectory::let_go). Blocks.
     pub fn in_use(&self, node: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path.join(node).join(REPLIES));
         let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name().into_string());
@@ -156,7 +162,7 @@ impl HostTree {
         stat.is_ok_and(|stat| {
             let bytes_left = stat.f_bavail.saturating_mul(stat.f_frsize) >= self.reserve.saturating_add(bytes);
             // Some file systems have no fixed number of files, and say 0.
-            let files_left = stat.f_files == 0 || stat.f_favail >= (stat.f_files / FILES_RESERVED).max(MIN_FILES);
+            let files_left = stat.f_files == 0 || stat.f_favail >= files_reserve(stat.f_files);
             bytes_left && files_left
         })
     }
@@ -212,6 +218,11 @@ impl HostDirectory {
     /// Where it is on the host.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The node may have it, also for the server after us: see [`HostTree::in_use`]. Blocks.
+    pub fn mark(&self) {
+        self.replies();
     }
 
     /// The node has it no more: what was kept for calls that it might have sent again is removed. Blocks.

@@ -46,7 +46,7 @@ impl Workers {
         Self { threads, busy: Semaphore::new(threads), queue: OnceLock::new() }
     }
 
-    /// Carries a call out; its reply is written after what is in `reply` already. `None` if that failed.
+    /// Carries a call out; its reply is written after what is in `reply` already. `None` if that failed by a fault of ours.
     pub(in crate::nfs) async fn run(&self, call: PendingCall, reply: Writer) -> Option<Writer> {
         let _turn = self.busy.acquire().await.ok()?;
         let (done, result) = oneshot::channel();
@@ -86,7 +86,10 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
         match answered {
             // Nobody waits any more if the connection has ended.
             Ok(reply) => drop(done.send(reply)),
-            Err(_) => tracing::error!(?call, "a call of a node ended in a fault of the server itself"),
+            Err(_) => {
+                let directory = call.directory.path().display();
+                tracing::error!(%directory, procedure = call.procedure, "a call ended in a fault of the server itself");
+            }
         }
     }
 }
