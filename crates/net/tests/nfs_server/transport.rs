@@ -15,7 +15,7 @@ use walt_net::{Events, Exports};
 use wire::mount::MountStat;
 use wire::nfs3::{Arguments, Status, decode_attributes, decode_read};
 use wire::portmap::{self, Mapping};
-use wire::rpc::decode_reply;
+use wire::rpc::{AcceptStat, Outcome, decode_reply};
 use wire::xdr::Reader;
 
 use crate::client::{Client, Connection, Server, framed, nfs_message, user};
@@ -188,6 +188,8 @@ enum State {
     Sparse,
     /// The layers end before the index says so.
     Cut,
+    /// To read is to meet a fault of ours.
+    Faulty,
 }
 
 impl Filesystem for Faked {
@@ -214,7 +216,7 @@ impl Filesystem for Faked {
     }
     fn extents(&self, ino: Ino, offset: u64, len: u64) -> impl Iterator<Item = Extent<'_>> + Send {
         let (hole, len) = match self.state {
-            State::Cold | State::Cut => (0, 0),
+            State::Cold | State::Cut | State::Faulty => (0, 0),
             State::Sparse => (HOLE.saturating_sub(offset).min(len), len),
         };
         let hole_extent = (hole > 0).then_some(Extent::Hole { len: hole });
@@ -224,6 +226,7 @@ impl Filesystem for Faked {
         if self.state == State::Cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) }
     }
     fn read_at(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        assert!(self.state != State::Faulty, "as asked for");
         std::thread::sleep(Duration::from_millis(20));
         self.view.read_at(ino, offset, buf)
     }
@@ -281,6 +284,23 @@ fn a_damaged_layer_is_an_error_and_not_a_short_file() {
     let file = client.walk(&root, "big");
     for count in [100, 1 << 20] {
         assert_eq!(client.read(&file, 0, count).unwrap_err(), Status::Io as u32);
+    }
+    assert!(client.getattr(&file).is_ok());
+}
+
+#[test]
+fn a_fault_of_ours_is_answered_and_the_connection_goes_on() {
+    let image = sample();
+    let server = run_faked(&image, State::Faulty);
+    let mut client = Client::new(Connection::open(server.nfs));
+    let root = client.mount("/").unwrap();
+    let file = client.walk(&root, "big");
+    // More of them than one connection may have under way.
+    for xid in 0..40 {
+        let read = Arguments::Read { file: &file, offset: 0, count: 100 };
+        let reply = client.server.exchange(&nfs_message(xid, user(0, 0), &read)).unwrap();
+        let (answered, outcome) = decode_reply(&mut Reader::new(&reply)).unwrap();
+        assert_eq!((answered, outcome), (xid, Outcome::Accepted(AcceptStat::SystemError)));
     }
     assert!(client.getattr(&file).is_ok());
 }

@@ -47,11 +47,13 @@ impl Site {
     ///
     /// While its OS runs that stays as it is: whoever rules the node's next OS has nothing to fear from this one.
     pub(super) fn give_persist(&self, row: &DeviceRow) {
-        let mac = row.mac;
-        if !row.held.is_empty() {
+        self.give(row.mac, !row.held.is_empty(), self.persist_name(row));
+    }
+
+    fn give(&self, mac: MacAddr, is_up: bool, name: Option<String>) {
+        if is_up {
             return;
         }
-        let name = self.persist_name(row);
         let persist = self.exports.persist();
         let Some(tree) = self.persist.get() else {
             // What a node is told then: that this fails, not that there is none.
@@ -80,13 +82,17 @@ impl Site {
     /// using what it had mounted.
     pub(super) async fn reopen_persist(&self, mac: MacAddr) {
         let row = self.state().registrar.device(mac).map(|device| device.row.clone());
-        let (Some(tree), Some(row)) = (self.persist.get(), row.filter(|row| row.model.is_some())) else { return };
-        let name = self.persist_name(&row);
+        if let Some(row) = row.filter(|row| row.model.is_some()) {
+            self.give_again(mac, !row.held.is_empty(), self.persist_name(&row)).await;
+        }
+    }
+
+    async fn give_again(&self, mac: MacAddr, is_up: bool, name: Option<String>) {
+        let Some(tree) = self.persist.get() else { return };
         let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
         let opened = tokio::task::spawn_blocking(move || {
             let node = mac.to_string();
             let in_use = tree.in_use(&node);
-            let is_up = !row.held.is_empty();
             // One that is up may mount what it was to have when it left its bootloader.
             let name = if is_up { name.filter(|name| in_use.contains(name)).or(in_use.first().cloned()) } else { name };
             exports.persist().want(mac, name.as_deref());
@@ -143,6 +149,46 @@ fn directory_name(owner: Owner) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_directory_follows_its_owner_from_the_next_boot_on() {
+        let (site, (dir, _writer)) = crate::site::for_tests::site().await;
+        site.open_persist(0).await;
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        let name = |user: &str| Some(user.to_owned());
+        let persist = || site.exports.persist();
+        let may_mount = || persist().mount(mac).map(|directory| directory.name().to_owned());
+        let is_marked = |user: &str| dir.path().join(format!("persist/{mac}/.replies/{user}")).exists();
+        let eventually = async |what: &str, is: &dyn Fn() -> bool| {
+            for _ in 0..500 {
+                if is() {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            panic!("{what}: not yet");
+        };
+        site.give(mac, false, name("ada"));
+        eventually("ada's is open", &|| may_mount() == name("ada")).await;
+        assert!(is_marked("ada"));
+        site.give(mac, true, name("bob"));
+        assert_eq!(may_mount(), name("ada"), "her OS runs");
+        site.give(mac, false, name("bob"));
+        eventually("bob's is open", &|| may_mount() == name("bob")).await;
+        eventually("ada's is let go", &|| !is_marked("ada")).await;
+        // A restart of the server while bob's OS runs, and the next one is to be ada's.
+        persist().remove(mac);
+        site.give_again(mac, true, name("ada")).await;
+        assert_eq!(may_mount(), name("bob"));
+        // And one while it is off.
+        persist().remove(mac);
+        site.give_again(mac, false, name("ada")).await;
+        assert_eq!(may_mount(), name("ada"));
+        assert!(is_marked("ada") && !is_marked("bob"));
+        site.give(mac, false, None);
+        assert_eq!(may_mount(), None);
+        eventually("ada's is let go", &|| !is_marked("ada")).await;
+    }
 
     #[test]
     fn nobody_s_directory_is_no_user_s() {
