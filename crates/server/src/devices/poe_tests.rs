@@ -74,6 +74,21 @@ fn on_disk(path: &Path) -> String {
 }
 
 #[tokio::test]
+async fn the_community_goes_to_the_address_that_people_gave_whoever_has_the_lease() {
+    let (site, _keep) = for_tests::site().await;
+    let (port, told) = switch(|| ()).await;
+    declare(&site, port).await;
+    // Somebody else gets a lease with the switch's mac.
+    let ip = Ipv4Addr::new(192, 0, 2, 7);
+    let lease = LeaseEvent { mac: SWITCH, ip, vci: String::new(), uci: String::new(), host_name: String::new() };
+    site.request(Input::Lease(lease)).await.unwrap();
+    set(&site, &[("snmp.address", "127.0.0.1")]).await;
+    let devices = devices(&site, left_off());
+    devices.restore_power().await;
+    assert_eq!((devices.left_off(), told.lock().unwrap().len()), (vec![], 1));
+}
+
+#[tokio::test]
 async fn power_is_given_back_even_where_it_may_not_be_cut_any_more() {
     let (site, _keep) = for_tests::site().await;
     let (port, told) = switch(|| ()).await;
