@@ -207,7 +207,10 @@ async fn run(
     let console = serve_console(mac, &places.console, status, shared);
     let mut console = std::pin::pin!(console);
     let request = tokio::select! {
-        () = control.ended() => return Ended::ByItself,
+        () = control.ended() => {
+            exited(places).await;
+            return Ended::ByItself;
+        }
         request = requests.recv() => match request {
             Some(request) => request,
             None => return Ended::Left,
@@ -217,6 +220,7 @@ async fn run(
     let quit = async {
         if control.execute("quit").await.is_ok() {
             control.ended().await;
+            exited(places).await;
         }
     };
     if tokio::time::timeout(END, quit).await.is_err() {
@@ -338,6 +342,11 @@ pub(super) async fn kill(places: &Places) {
     if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
         tracing::error!(%error, pid = pid.as_raw_nonzero(), "can not kill QEMU");
     }
+    exited(places).await;
+}
+
+/// Waits for the end of QEMU, which closes its sockets a moment before: until then it would be taken for one that hangs.
+async fn exited(places: &Places) {
     let begun = Instant::now();
     while process(places).is_some() && begun.elapsed() < END {
         tokio::time::sleep(Duration::from_millis(20)).await;
