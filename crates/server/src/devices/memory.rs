@@ -43,8 +43,8 @@ pub fn restore(loaded: &Loaded) -> Off {
 }
 
 impl Devices {
-    /// The port is about to be without power: comes back once this is on the disk, so that whatever ends the daemon does not
-    /// leave it so. False if it was without power before.
+    /// The port is about to be without power: comes back once this is on the disk, so that whatever ends the daemon
+    /// does not leave it so. False if it was without power before.
     pub(super) async fn begin_off(&self, switch: MacAddr, port: PowerPort) -> Result<bool, NotBegun> {
         let (was_on, recorded) = {
             let mut off = self.off();

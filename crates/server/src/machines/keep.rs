@@ -345,7 +345,8 @@ pub(super) async fn kill(places: &Places) {
     exited(places).await;
 }
 
-/// Waits for the end of QEMU, which closes its sockets a moment before: until then it would be taken for one that hangs.
+/// Waits for the end of QEMU, which closes its sockets a moment before: until then it would be taken for one that
+/// hangs.
 async fn exited(places: &Places) {
     let begun = Instant::now();
     while process(places).is_some() && begun.elapsed() < END {

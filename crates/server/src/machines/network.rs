@@ -74,7 +74,8 @@ pub(super) fn private(ports: &[Port]) -> BTreeSet<String> {
     ports.iter().filter(|port| port.private).map(|port| port.bridge.clone()).collect()
 }
 
-/// The bridges of ours that a machine is on while it runs, whatever its settings are by now; as `interfaces` shows them.
+/// The bridges of ours that a machine is on while it runs, whatever its settings are by now; as `interfaces` shows
+/// them.
 pub(super) fn joined(mac: MacAddr, interfaces: &Path) -> BTreeSet<String> {
     let masters = (1..MOST).filter_map(|number| {
         let master = std::fs::read_link(interfaces.join(tap(mac, number)).join("master")).ok()?;

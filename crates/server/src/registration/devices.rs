@@ -10,8 +10,8 @@ use super::{Action, Device, Registrar, config};
 use crate::names;
 use crate::registry::DeviceRow;
 
-/// Time for which a virtual node that was removed is not taken for a new device, in milliseconds. Its machine needs 20 s to end
-/// at worst, and news of its last lease may wait to be read, or be told late by another DHCP server.
+/// Time for which a virtual node that was removed is not taken for a new device, in milliseconds. Its machine needs 20
+/// s to end at worst, and news of its last lease may wait to be read, or be told late by another DHCP server.
 const GONE_MS: i64 = 600_000;
 
 /// What virtual nodes are.
@@ -86,8 +86,8 @@ impl Registrar {
         Ok(())
     }
 
-    /// This address, or the next one that nobody has: what another had is not to become its machine, nor is a machine that has
-    /// still to end.
+    /// This address, or the next one that nobody has: what another had is not to become its machine, nor is a machine
+    /// that has still to end.
     fn free_mac(&self, mac: MacAddr, now_ms: i64) -> MacAddr {
         let mut free = mac;
         while self.devices.contains_key(&free) || self.was_removed(free, now_ms) {
@@ -98,7 +98,8 @@ impl Registrar {
         free
     }
 
-    /// Whether this was a virtual node a moment ago: what its machine has asked for before it ended makes no device of it.
+    /// Whether this was a virtual node a moment ago: what its machine has asked for before it ended makes no device of
+    /// it.
     pub(super) fn was_removed(&self, mac: MacAddr, now_ms: i64) -> bool {
         self.removed.get(&mac).is_some_and(|at| now_ms - at < GONE_MS)
     }

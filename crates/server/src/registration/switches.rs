@@ -36,8 +36,8 @@ pub fn may_cut_power(row: &DeviceRow) -> bool {
     is_switch(row) && value(row, POE) == "true"
 }
 
-/// Address at which it is spoken with. That of its lease belongs to whoever asks DHCP with the switch's mac: such a node would be
-/// told the community. So people may say where the switch is.
+/// Address at which it is spoken with. That of its lease belongs to whoever asks DHCP with the switch's mac: such a
+/// node would be told the community. So people may say where the switch is.
 pub fn snmp_address(row: &DeviceRow) -> Ipv4Addr {
     // The setting was checked when it was made: what is no address is the default.
     value(row, ADDRESS).parse().unwrap_or(row.ip)

@@ -22,7 +22,8 @@ pub(super) fn before(ours: &str, interface: &str, directories: &[PathBuf]) -> Op
     earlier.map(|(_, path)| path).find(fits)
 }
 
-/// The file that has an interface by now, whatever it fits it by, if it comes before `ours`; from what `networkctl status` says.
+/// The file that has an interface by now, whatever it fits it by, if it comes before `ours`; from what `networkctl
+/// status` says.
 pub(super) fn now_before(ours: &str, status: &str) -> Option<PathBuf> {
     let path = status.lines().find_map(|line| line.trim_start().strip_prefix("Network File:"))?.trim();
     is_before(Path::new(path).file_name()?.to_str()?, ours).then(|| path.into())
@@ -32,8 +33,8 @@ fn is_before(name: &str, ours: &str) -> bool {
     name.ends_with(".network") && name < ours
 }
 
-/// Whether a file fits an interface by `Name=` and by nothing else: the rest (drivers, hardware addresses, …) is left to
-/// networkd, which tells what it has made of them.
+/// Whether a file fits an interface by `Name=` and by nothing else: the rest (drivers, hardware addresses, …) is left
+/// to networkd, which tells what it has made of them.
 fn fits(text: &str, interface: &str) -> bool {
     let mut section = "";
     let mut patterns: Vec<(bool, &str)> = Vec::new();
