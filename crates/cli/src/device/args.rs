@@ -90,6 +90,7 @@ of those that are no nodes:
 of switches:
   snmp.version     1 or 2
   snmp.community   what the switch wants to hear; one that may write, if it is to cut power
+  snmp.address     IPv4 address to speak with it, or none: that of its lease
   snmp.port        UDP port
   lldp.explore     true: it is asked what hangs on its ports
   poe.reboots      true: it cuts the power of nodes that are to reboot and do not answer

@@ -34,25 +34,22 @@ pub(crate) async fn create(
 ) -> Result<Json<Node>, Refused> {
     site.machines().check()?;
     let user = caller.user().await?;
-    let mac = free_mac(&site)?;
+    let mac = some_mac()?;
     site.request(Input::Create { mac, name: request.name.clone(), config: request.settings }).await?;
     site.tell(format!("{} is a new virtual node, made by {user}", request.name));
+    // It has another address if a device with this one came first.
+    let mac = site.state().registrar.find_node(&request.name)?;
     Ok(Json(node_of(&site, mac)?))
 }
 
-/// An address that no device has: of QEMU's usual ones, the rest by chance.
-fn free_mac(site: &Site) -> Result<MacAddr, Problem> {
+/// One of QEMU's usual addresses, by chance.
+fn some_mac() -> Result<MacAddr, Problem> {
     let failed = |cause: rustix::io::Errno| {
         problem(ProblemKind::Internal, format!("the system gives no random numbers: {cause}"), None)
     };
-    loop {
-        let mut chance = [0; 3];
-        rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty()).map_err(failed)?;
-        let mac = MacAddr([0x52, 0x54, 0, chance[0], chance[1], chance[2]]);
-        if site.state().registrar.device(mac).is_none() {
-            return Ok(mac);
-        }
-    }
+    let mut chance = [0; 3];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty()).map_err(failed)?;
+    Ok(MacAddr([0x52, 0x54, 0, chance[0], chance[1], chance[2]]))
 }
 
 /// The console of a virtual node: from the answer's head on, the connection is its serial port, in both directions. What

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Explored;
 use net::MacAddr;
@@ -40,6 +40,8 @@ use snmp::{Access, SnmpError};
 
 /// Time between two rounds of asking all switches.
 const EVERY: Duration = Duration::from_secs(600);
+/// Time between two attempts to switch on what was left off.
+const AGAIN: Duration = Duration::from_secs(30);
 /// Time until the first one: the network may be starting, too.
 const FIRST: Duration = Duration::from_secs(20);
 /// Time that one switch has to tell all.
@@ -93,8 +95,12 @@ impl Devices {
         tokio::time::sleep(FIRST).await;
         loop {
             self.rescan().await;
-            self.restore_power().await;
-            tokio::time::sleep(EVERY).await;
+            let begun = Instant::now();
+            // A node without power does not wait for the next round.
+            while begun.elapsed() < EVERY {
+                self.restore_power().await;
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
 

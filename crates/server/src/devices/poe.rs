@@ -10,6 +10,7 @@ use net::MacAddr;
 
 use super::Devices;
 use super::links::Known;
+use super::memory::NotBegun;
 use super::power::{Blocked, Way};
 use super::scan::Scan;
 use super::snmp::{Access, Session, SnmpError};
@@ -37,6 +38,9 @@ const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// Key of the registry's value that holds the ports which are without power because of us.
 pub(super) const MEMORY: &str = "poe_off";
+
+/// What is to be done about a port of something that is no switch any more.
+const UNDECLARED: &str = "declare it a switch again, and it is switched on; else do so by the switch's own means";
 
 /// A port that gives power: group and number.
 pub(super) type PowerPort = (u32, u32);
@@ -116,15 +120,20 @@ impl Devices {
         time: Duration,
     ) -> Result<(), Blocked> {
         let which = format!("port {name} of {}", switch.name);
-        if !self.begin_off(switch.mac, port) {
-            let message = format!("{} is being switched off and on already, by {which}", node.name);
-            return Err(Blocked::failed(message, "wait until that is done"));
-        }
+        let was_on = self.begin_off(switch.mac, port).await.map_err(|not| match not {
+            NotBegun::UnderWay => {
+                let message = format!("{} is being switched off and on already, by {which}", node.name);
+                Blocked::failed(message, "wait until that is done")
+            }
+            NotBegun::NotRecorded(cause) => {
+                Blocked::NoWay(format!("{which} is not switched off, since that could not be recorded: {cause}"))
+            }
+        })?;
         let what = [ENABLED, &[port.0, port.1]].concat();
         let off = session.set(&what, OFF).await;
         if let Err(cause @ SnmpError::Failed { .. }) = off {
             // It has said that it does not: nothing has changed.
-            self.end_off(switch.mac, port, true);
+            self.end_off(switch.mac, port, was_on);
             return Err(Blocked::NoWay(format!(
                 "{which} can not be switched off: {cause}; its community must be one that may write"
             )));
@@ -157,10 +166,21 @@ impl Devices {
     pub(super) async fn restore_power(&self) {
         for (mac, port) in self.left_off() {
             let row = self.site.state().registrar.device(mac).map(|device| device.row.clone());
-            let Some(row) = row.filter(switches::may_cut_power) else {
-                self.end_off(mac, port, true);
-                continue;
+            // Giving power needs no leave: `poe.reboots` is about cutting it.
+            let row = match row {
+                Some(row) if switches::is_switch(&row) => row,
+                Some(row) => {
+                    self.stays_off(mac, port, &row.name, "it is not declared a switch any more", UNDECLARED);
+                    continue;
+                }
+                None => {
+                    self.stays_off(mac, port, &mac.to_string(), "that device was forgotten", UNDECLARED);
+                    continue;
+                }
             };
+            if !self.begin_on(mac, port) {
+                continue;
+            }
             let what = [ENABLED, &[port.0, port.1]].concat();
             let done = match Access::of(&row).open().await {
                 Ok(session) => power_on(&session, &what).await,
@@ -171,8 +191,20 @@ impl Devices {
                     self.site.tell(format!("{}: the power port {}.{} is on again", row.name, port.0, port.1));
                     self.end_off(mac, port, true);
                 }
-                Err(cause) => tracing::error!(switch = row.name, ?port, %cause, "a port is still without power"),
+                Err(cause) => {
+                    self.end_off(mac, port, false);
+                    self.stays_off(mac, port, &row.name, &cause.to_string(), "it is tried again");
+                }
             }
+        }
+    }
+
+    /// Says so, once for each reason: a node is without power, and somebody must look after it.
+    fn stays_off(&self, mac: MacAddr, (group, port): PowerPort, switch: &str, reason: &str, what_now: &str) {
+        if self.is_news(mac, (group, port), reason) {
+            tracing::error!(switch, group, port, reason, "a port is still without power");
+            self.site
+                .tell(format!("{switch}: the power port {group}.{port} was left without power: {reason}; {what_now}"));
         }
     }
 }
@@ -242,6 +274,10 @@ fn power_port(ports: &BTreeSet<PowerPort>, index: u32, bridge: Option<u32>, name
         (Some(_), Some(_)) => Err(format!("it is not clear which power port is port {name}")),
     }
 }
+
+#[cfg(test)]
+#[path = "poe_tests.rs"]
+mod ports_off_tests;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use async_snmp::client::{OidOrdering, WalkMethod, WalkOptions};
 use async_snmp::{Auth, Client, Oid, Retry, Value};
 
 use crate::registration::config::value;
+use crate::registration::switches;
 use crate::registry::DeviceRow;
 
 /// Time for an answer, of which two attempts are made: a switch's processor is slow, and its answers may get lost.
@@ -58,7 +59,7 @@ impl Access {
         // The settings were checked when they were set.
         let port = value(row, "snmp.port").parse().unwrap_or(161);
         Self {
-            address: SocketAddrV4::new(row.ip, port),
+            address: SocketAddrV4::new(switches::snmp_address(row), port),
             version: value(row, "snmp.version").to_owned(),
             community: value(row, "snmp.community").to_owned(),
         }

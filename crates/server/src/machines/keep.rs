@@ -1,5 +1,6 @@
 //! Keeps one machine running.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, lchown};
 use std::path::Path;
 use std::process::Stdio;
@@ -58,6 +59,8 @@ pub(super) async fn keep(
     let mut waiting: Option<oneshot::Sender<()>> = None;
     let mut pause = FIRST_PAUSE;
     let mut told = None;
+    // Networks among virtual nodes that it is on, or was on when it ran.
+    let mut joined = BTreeSet::new();
     loop {
         let spec = wanted.borrow().clone();
         let ports = network::ports(&shared.host, mac, &spec);
@@ -72,6 +75,11 @@ pub(super) async fn keep(
             Err(_) => start(mac, &spec, &places, &ports, &shared).await,
         };
         let started = machine.is_ok();
+        // Its settings may have changed since it was started: what it is on by now is what it leaves behind.
+        let now =
+            network::private(&ports).union(&network::joined(mac, Path::new(network::INTERFACES))).cloned().collect();
+        shared.leave(joined.difference(&now)).await;
+        joined = now;
         let ended = match machine {
             Ok(control) => {
                 status.set_trouble(None);
@@ -98,7 +106,7 @@ pub(super) async fn keep(
         };
         match ended {
             Ended::Removed => {
-                network::tear_down(&ports).await;
+                shared.leave(&joined).await;
                 return remove(&places).await;
             }
             Ended::Left => return,
@@ -114,7 +122,7 @@ pub(super) async fn keep(
                         }
                         Some(Request::Remove) => {
                             kill(&places).await;
-                            network::tear_down(&ports).await;
+                            shared.leave(&joined).await;
                             return remove(&places).await;
                         }
                         None => return,
@@ -199,7 +207,10 @@ async fn run(
     let console = serve_console(mac, &places.console, status, shared);
     let mut console = std::pin::pin!(console);
     let request = tokio::select! {
-        () = control.ended() => return Ended::ByItself,
+        () = control.ended() => {
+            exited(places).await;
+            return Ended::ByItself;
+        }
         request = requests.recv() => match request {
             Some(request) => request,
             None => return Ended::Left,
@@ -209,6 +220,7 @@ async fn run(
     let quit = async {
         if control.execute("quit").await.is_ok() {
             control.ended().await;
+            exited(places).await;
         }
     };
     if tokio::time::timeout(END, quit).await.is_err() {
@@ -330,6 +342,12 @@ pub(super) async fn kill(places: &Places) {
     if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
         tracing::error!(%error, pid = pid.as_raw_nonzero(), "can not kill QEMU");
     }
+    exited(places).await;
+}
+
+/// Waits for the end of QEMU, which closes its sockets a moment before: until then it would be taken for one that
+/// hangs.
+async fn exited(places: &Places) {
     let begun = Instant::now();
     while process(places).is_some() && begun.elapsed() < END {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -15,7 +15,7 @@ mod spec;
 pub(crate) mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{Problem, ProblemKind};
@@ -156,7 +156,9 @@ impl Machines {
         for mac in found.difference(known) {
             tracing::warn!(%mac, "a machine whose node was removed is ended");
             let places = qemu::Places::of(host, *mac);
+            let joined = network::joined(*mac, Path::new(network::INTERFACES));
             keep::kill(&places).await;
+            self.shared.leave(&joined).await;
             keep::remove(&places).await;
         }
     }
@@ -213,6 +215,12 @@ impl Status {
 }
 
 impl Shared {
+    /// A machine is on these networks no more: those that nobody is on are removed.
+    async fn leave(&self, bridges: impl IntoIterator<Item = &String>) {
+        let _turn = self.network.lock().await;
+        network::tear_down(bridges).await;
+    }
+
     /// An event of the platform.
     fn tell(&self, line: String) {
         let stream = logs::PLATFORM.to_owned();

@@ -3,6 +3,7 @@
 //! A tap is made by the daemon and handed to QEMU as an open file, so QEMU needs no privilege to use it, and it is gone when
 //! QEMU ends. Networks among virtual nodes are bridges without any other port.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -12,6 +13,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::{Host, Spec};
+
+/// Where the kernel shows network interfaces.
+pub(super) const INTERFACES: &str = "/sys/class/net";
+/// What the names of networks of virtual nodes begin with, as bridges.
+const PRIVATE: &str = "wn-";
+/// Networks that one machine can be on, see the setting `networks`.
+const MOST: usize = 8;
 
 /// A tap, and the bridge that it is a port of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,13 +32,13 @@ pub(super) struct Port {
 
 /// Whether an interface is a bridge.
 pub(super) fn is_bridge(interface: &str) -> bool {
-    Path::new("/sys/class/net").join(interface).join("bridge").is_dir()
+    Path::new(INTERFACES).join(interface).join("bridge").is_dir()
 }
 
 /// The ports of a machine: that of the platform first.
 pub(super) fn ports(host: &Host, mac: MacAddr, spec: &Spec) -> Vec<Port> {
     let bridges = std::iter::once((host.bridge.clone(), false))
-        .chain(spec.networks.iter().map(|name| (format!("wn-{name}"), true)));
+        .chain(spec.networks.iter().map(|name| (format!("{PRIVATE}{name}"), true)));
     let bridges = bridges.enumerate();
     bridges.map(|(number, (bridge, private))| Port { tap: tap(mac, number), bridge, private }).collect()
 }
@@ -43,7 +51,7 @@ fn tap(mac: MacAddr, number: usize) -> String {
 
 /// Makes them: one file for each, in their order.
 pub(super) async fn set_up(ports: &[Port]) -> Result<Vec<OwnedFd>, String> {
-    let exists = |name: &str| Path::new("/sys/class/net").join(name).exists();
+    let exists = |name: &str| Path::new(INTERFACES).join(name).exists();
     let mut commands = String::new();
     let mut files = Vec::new();
     for Port { tap, bridge, private } in ports {
@@ -61,14 +69,29 @@ pub(super) async fn set_up(ports: &[Port]) -> Result<Vec<OwnedFd>, String> {
     Ok(files)
 }
 
-/// Removes bridges of ours that nobody is on any more.
-pub(super) async fn tear_down(ports: &[Port]) {
-    for port in ports.iter().filter(|port| port.private) {
-        let members = std::fs::read_dir(Path::new("/sys/class/net").join(&port.bridge).join("brif"));
+/// The bridges of ours among these ports.
+pub(super) fn private(ports: &[Port]) -> BTreeSet<String> {
+    ports.iter().filter(|port| port.private).map(|port| port.bridge.clone()).collect()
+}
+
+/// The bridges of ours that a machine is on while it runs, whatever its settings are by now; as `interfaces` shows
+/// them.
+pub(super) fn joined(mac: MacAddr, interfaces: &Path) -> BTreeSet<String> {
+    let masters = (1..MOST).filter_map(|number| {
+        let master = std::fs::read_link(interfaces.join(tap(mac, number)).join("master")).ok()?;
+        Some(master.file_name()?.to_str()?.to_owned())
+    });
+    masters.filter(|bridge| bridge.starts_with(PRIVATE)).collect()
+}
+
+/// Removes those of these bridges of ours that nobody is on any more. Nobody else may be at work on networks meanwhile.
+pub(super) async fn tear_down(bridges: impl IntoIterator<Item = &String>) {
+    for bridge in bridges {
+        let members = std::fs::read_dir(Path::new(INTERFACES).join(bridge).join("brif"));
         if members.is_ok_and(|mut members| members.next().is_none())
-            && let Err(error) = ip(&format!("link del {}\n", port.bridge)).await
+            && let Err(error) = ip(&format!("link del {bridge}\n")).await
         {
-            tracing::warn!(error, bridge = port.bridge, "can not remove a network of virtual nodes");
+            tracing::warn!(error, bridge, "can not remove a network of virtual nodes");
         }
     }
 }

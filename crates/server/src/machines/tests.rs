@@ -1,5 +1,3 @@
-use std::path::{Path, PathBuf};
-
 use super::qemu::{Places, command, mac_of};
 use super::*;
 
@@ -50,4 +48,28 @@ fn a_machine_is_what_its_settings_say() {
     for other in [&places.control, &PathBuf::from("5254.pid"), &PathBuf::from("zz5400abcdef.pid")] {
         assert_eq!(qemu::mac_of_pid_file(&name(other)), None, "{other:?}");
     }
+}
+
+#[test]
+fn the_networks_that_a_machine_is_on_are_seen_whatever_its_settings_say_by_now() {
+    let (mac, interfaces) = (MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]), tempfile::tempdir().unwrap());
+    let spec = |networks: &[&str]| Spec {
+        name: "vm1".into(),
+        cores: 1,
+        ram: 64,
+        disks: Vec::new(),
+        networks: networks.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let began_with = network::ports(&host(), mac, &spec(&["home", "lab"]));
+    for port in &began_with {
+        let tap = interfaces.path().join(&port.tap);
+        std::fs::create_dir(&tap).unwrap();
+        std::os::unix::fs::symlink(format!("../{}", port.bridge), tap.join("master")).unwrap();
+    }
+    let joined = network::joined(mac, interfaces.path());
+    assert_eq!(joined, BTreeSet::from(["wn-home".to_owned(), "wn-lab".to_owned()]), "and not the platform's");
+    assert_eq!(joined, network::private(&began_with));
+    let now = network::private(&network::ports(&host(), mac, &spec(&["lab"])));
+    assert_eq!(joined.difference(&now).collect::<Vec<_>>(), ["wn-home"], "what is left");
+    assert_eq!(network::joined(MacAddr([0x52, 0x54, 0, 0, 0, 1]), interfaces.path()), BTreeSet::new());
 }

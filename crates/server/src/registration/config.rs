@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     Key { name: switches::TYPE, default: switches::UNKNOWN, of: Of::Other, check: switches::kind },
     Key { name: "snmp.version", default: "2", of: Of::Switch, check: switches::version },
     Key { name: switches::COMMUNITY, default: switches::NO_COMMUNITY, of: Of::Switch, check: switches::community },
+    Key { name: switches::ADDRESS, default: switches::NO_ADDRESS, of: Of::Switch, check: switches::address },
     Key { name: "snmp.port", default: "161", of: Of::Switch, check: switches::port },
     Key { name: switches::EXPLORE, default: "false", of: Of::Switch, check: boolean },
     Key { name: switches::POE, default: "false", of: Of::Switch, check: boolean },
@@ -334,12 +335,18 @@ mod tests {
             &[("type", "switch"), ("snmp.community", "private"), ("poe.reboots", "true")],
             &[("type", "router")],
             &[("type", "switch"), ("snmp.version", "3")],
+            &[("type", "switch"), ("snmp.address", "rack-1")],
+            &[("type", "switch"), ("snmp.address", "0.0.0.0")],
+            &[("type", "switch"), ("snmp.address", "224.0.0.1")],
+            &[("type", "switch"), ("snmp.address", "255.255.255.255")],
         ] {
             set(changes).unwrap_err();
         }
         let all = [("lldp.explore", "yes"), ("poe.reboots", "true"), ("snmp.community", "private"), ("type", "switch")];
         let (name, config) = set(&all).unwrap();
         assert_eq!((name.as_str(), config["snmp.version"].as_str()), ("switch-18d55d", "2"));
+        assert_eq!(config["snmp.address"], "none");
+        assert_eq!(set(&[("snmp.address", "10.9.0.2")]).unwrap().1["snmp.address"], "10.9.0.2");
         set(&[("lldp.explore", "false")]).unwrap_err();
         let (name, config) = set(&[("type", "unknown")]).unwrap();
         assert_eq!((name.as_str(), config.len()), ("unknown-18d55d", 2));

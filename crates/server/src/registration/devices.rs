@@ -10,6 +10,10 @@ use super::{Action, Device, Registrar, config};
 use crate::names;
 use crate::registry::DeviceRow;
 
+/// Time for which a virtual node that was removed is not taken for a new device, in milliseconds. Its machine needs 20
+/// s to end at worst, and news of its last lease may wait to be read, or be told late by another DHCP server.
+const GONE_MS: i64 = 600_000;
+
 /// What virtual nodes are.
 const MODEL: &str = "pc-x86-64";
 
@@ -53,6 +57,7 @@ impl Registrar {
         now_ms: i64,
         actions: &mut Vec<Action>,
     ) -> Result<(), Problem> {
+        let mac = self.free_mac(mac, now_ms);
         self.check_name(name, mac)?;
         let mut row = DeviceRow {
             mac,
@@ -81,10 +86,31 @@ impl Registrar {
         Ok(())
     }
 
+    /// This address, or the next one that nobody has: what another had is not to become its machine, nor is a machine
+    /// that has still to end.
+    fn free_mac(&self, mac: MacAddr, now_ms: i64) -> MacAddr {
+        let mut free = mac;
+        while self.devices.contains_key(&free) || self.was_removed(free, now_ms) {
+            let MacAddr([a, b, c, x, y, z]) = free;
+            let [_, x, y, z] = u32::from_be_bytes([0, x, y, z]).wrapping_add(1).to_be_bytes();
+            free = MacAddr([a, b, c, x, y, z]);
+        }
+        free
+    }
+
+    /// Whether this was a virtual node a moment ago: what its machine has asked for before it ended makes no device of
+    /// it.
+    pub(super) fn was_removed(&self, mac: MacAddr, now_ms: i64) -> bool {
+        self.removed.get(&mac).is_some_and(|at| now_ms - at < GONE_MS)
+    }
+
     /// Forgets a device: when it asks for an address again, it is new.
-    pub(super) fn forget(&mut self, device: &str, actions: &mut Vec<Action>) -> Result<(), Problem> {
+    pub(super) fn forget(&mut self, device: &str, now_ms: i64, actions: &mut Vec<Action>) -> Result<(), Problem> {
         let mac = self.find_node(device)?;
-        self.devices.remove(&mac);
+        if self.devices.remove(&mac).is_some_and(|device| device.row.is_virtual) {
+            self.removed.retain(|_, at| now_ms - *at < GONE_MS);
+            self.removed.insert(mac, now_ms);
+        }
         self.garbage = true;
         actions.push(Action::Forget(mac));
         Ok(())

@@ -70,7 +70,7 @@ pub enum Input {
     },
     /// A person wants a virtual node.
     Create {
-        /// Hardware address that it is to have.
+        /// Hardware address that it is to have; the next free one if another device has it.
         mac: MacAddr,
         /// Name.
         name: String,
@@ -212,6 +212,8 @@ pub struct Device {
 pub struct Registrar {
     devices: BTreeMap<MacAddr, Device>,
     images: BTreeMap<String, ImageEntry>,
+    /// Virtual nodes that were removed, and when (milliseconds since 1970).
+    removed: BTreeMap<MacAddr, i64>,
     default_image: Box<dyn Fn(&str) -> String + Send + Sync>,
     garbage: bool,
     collecting: bool,
@@ -239,6 +241,7 @@ impl Registrar {
         Self {
             devices,
             images,
+            removed: BTreeMap::new(),
             default_image: Box::new(default_image),
             garbage: false,
             collecting: false,
@@ -258,7 +261,7 @@ impl Registrar {
             Input::Mounted { client, image } => self.mounted(client, image, &mut actions),
             Input::Boot { node, image } => self.boot(&node, &image, now_ms, &mut actions)?,
             Input::Rename { device, name } => self.rename(&device, &name, &mut actions)?,
-            Input::Forget { device } => self.forget(&device, &mut actions)?,
+            Input::Forget { device } => self.forget(&device, now_ms, &mut actions)?,
             Input::Create { mac, name, config } => self.create(mac, &name, &config, now_ms, &mut actions)?,
             Input::Configure { device, changes } => self.configure(&device, &changes, &mut actions)?,
             Input::NatSet { result } => self.nat_set(&result, &mut actions),
@@ -335,6 +338,9 @@ impl Registrar {
 
     fn lease(&mut self, event: LeaseEvent, now_ms: i64, actions: &mut Vec<Action>) {
         let mac = event.mac;
+        if self.was_removed(mac, now_ms) {
+            return;
+        }
         // Our first stage asks so on a board that it does not know.
         let board = names::board_of_class(&event.vci, &event.uci);
         let model = names::model_of_class(&event.vci, &event.uci).filter(|said| !said.starts_with("unknown-"));

@@ -1,5 +1,7 @@
 //! Devices that people declare to be switches, and how the server is to speak with them.
 
+use std::net::Ipv4Addr;
+
 use api::{Problem, ProblemKind};
 use net::MacAddr;
 
@@ -13,6 +15,9 @@ const SWITCH: &str = "switch";
 pub(super) const COMMUNITY: &str = "snmp.community";
 /// No community was given: the switch can not be spoken with.
 pub(super) const NO_COMMUNITY: &str = "none";
+pub(super) const ADDRESS: &str = "snmp.address";
+/// It is spoken with at the address of its lease.
+pub(super) const NO_ADDRESS: &str = "none";
 pub(super) const EXPLORE: &str = "lldp.explore";
 pub(super) const POE: &str = "poe.reboots";
 
@@ -29,6 +34,13 @@ pub fn may_explore(row: &DeviceRow) -> bool {
 /// Whether the server may switch the power of its ports.
 pub fn may_cut_power(row: &DeviceRow) -> bool {
     is_switch(row) && value(row, POE) == "true"
+}
+
+/// Address at which it is spoken with. That of its lease belongs to whoever asks DHCP with the switch's mac: such a
+/// node would be told the community. So people may say where the switch is.
+pub fn snmp_address(row: &DeviceRow) -> Ipv4Addr {
+    // The setting was checked when it was made: what is no address is the default.
+    value(row, ADDRESS).parse().unwrap_or(row.ip)
 }
 
 /// Whether the value of this setting is not to be repeated in logs: whoever knows it commands the switch.
@@ -87,6 +99,16 @@ pub(super) fn community(text: &str) -> Result<String, &'static str> {
     // RFC 1157 sets no limit; agents have theirs at 32 to 255 bytes.
     let sound = text.len() <= 255 && !text.chars().any(char::is_control);
     if sound { Ok(text.to_owned()) } else { Err("up to 255 printable characters") }
+}
+
+pub(super) fn address(text: &str) -> Result<String, &'static str> {
+    if text.eq_ignore_ascii_case(NO_ADDRESS) {
+        return Ok(NO_ADDRESS.into());
+    }
+    match text.parse::<Ipv4Addr>() {
+        Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() => Ok(ip.to_string()),
+        _ => Err("the IPv4 address of the switch, or none: that of its lease"),
+    }
 }
 
 pub(super) fn port(text: &str) -> Result<String, &'static str> {

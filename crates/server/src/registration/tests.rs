@@ -451,3 +451,40 @@ fn nat_that_does_not_work_is_the_problem_of_those_behind_it() {
     registrar.handle(works(), 0).unwrap();
     assert!(matches!(status(&registrar, 1), Registration::Failed { step, .. } if step == "links"), "that is worse");
 }
+
+fn create(last: u8, name: &str) -> Input {
+    Input::Create { mac: mac(last), name: name.into(), config: BTreeMap::new() }
+}
+
+#[test]
+fn late_news_of_a_virtual_node_that_was_removed_makes_no_device() {
+    let mut registrar = registrar();
+    registrar.handle(create(1, "vm1"), 0).unwrap();
+    registrar.handle(Input::Forget { device: "vm1".into() }, 1000).unwrap();
+    for late in [pc(1), lease(1, "")] {
+        assert_eq!(registrar.handle(late, 2000), Ok(vec![]));
+    }
+    assert_eq!(registrar.devices().count(), 0);
+    // Much later it is somebody else's; and what is no machine of ours is a new device at once.
+    registrar.handle(pc(1), 3_600_000).unwrap();
+    registrar.handle(Input::Forget { device: mac(1).to_string() }, 3_600_001).unwrap();
+    registrar.handle(pc(1), 3_600_002).unwrap();
+    assert_eq!(registrar.devices().count(), 1);
+}
+
+#[test]
+fn a_virtual_node_has_an_address_that_nobody_has_and_no_machine_had_just_now() {
+    let mut registrar = registrar();
+    registrar.handle(pc(1), 0).unwrap();
+    registrar.handle(create(2, "vm2"), 0).unwrap();
+    registrar.handle(Input::Forget { device: "vm2".into() }, 0).unwrap();
+    registrar.handle(create(1, "vm1"), 0).unwrap();
+    let made = registrar.find_node("vm1").unwrap();
+    assert_eq!(made, mac(3));
+    assert!(registrar.device(made).unwrap().row.is_virtual && !registrar.device(mac(1)).unwrap().row.is_virtual);
+    let last = MacAddr([0x52, 0x54, 0, 0xff, 0xff, 0xff]);
+    for name in ["last", "first"] {
+        registrar.handle(Input::Create { mac: last, name: name.into(), config: BTreeMap::new() }, 0).unwrap();
+    }
+    assert_eq!(registrar.find_node("first"), Ok(MacAddr([0x52, 0x54, 0, 0, 0, 0])));
+}

@@ -2,7 +2,8 @@
 //!
 //! Nothing outside of this module knows SQL, so that another database can follow. All of it is read
 //! once, at start ([`Registry::open`]); from then on the daemon's memory is what counts, and the
-//! one thread that writes follows it. Nobody ever waits for the disk: what is still to be
+//! one thread that writes follows it. Nobody waits for the disk, but who must not be forgotten
+//! ([`Registry::meta_on_disk`]): what is still to be
 //! written lies in `Pending`, where a newer state of the same thing replaces the older one, so
 //! it can not grow beyond the platform itself; log lines and boot steps, which come in any number, are
 //! bounded, and counted when they are dropped. Log lines alone are read again later ([`LogReader`]): what has not been
@@ -30,7 +31,7 @@ use std::thread::JoinHandle;
 
 use image::store::Source;
 use net::MacAddr;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::registration::ImageKey;
 pub use links::{LinkRow, Told};
@@ -278,6 +279,19 @@ impl Registry {
     /// A value of the daemon itself, such as a key.
     pub fn meta(&self, key: &str, value: Vec<u8>) {
         self.shared.change(|pending| pending.meta(key, value));
+    }
+
+    /// As [`meta`](Self::meta), at once; what is returned waits until it is on the disk, safe from a power cut.
+    ///
+    /// # Errors
+    /// It could not be written. That is tried again all the same.
+    pub fn meta_on_disk(&self, key: &str, value: Vec<u8>) -> impl Future<Output = Result<(), String>> + use<> {
+        let (waiting, answer) = oneshot::channel();
+        self.shared.change(|pending| {
+            pending.meta(key, value);
+            pending.waiting.push(waiting);
+        });
+        async { answer.await.unwrap_or_else(|_| Err("the registry is closed".into())) }
     }
 
     /// A boot has begun.

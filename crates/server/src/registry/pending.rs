@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use net::MacAddr;
+use tokio::sync::oneshot;
 
 use super::{BootRow, CheckpointRow, DeviceRow, ImageRow, LeaseRow, LinkRow, LogRow, StepRow};
 use crate::registration::ImageKey;
@@ -27,6 +28,8 @@ pub(super) struct Pending {
     pub(super) checkpoints: BTreeMap<(String, String), Option<CheckpointRow>>,
     /// By switch and device; `None`: it hangs there no more.
     pub(super) links: BTreeMap<(MacAddr, MacAddr), Option<LinkRow>>,
+    /// Who waits to hear whether all of this is on the disk.
+    pub(super) waiting: Vec<oneshot::Sender<Result<(), String>>>,
     pub(super) closed: bool,
 }
 

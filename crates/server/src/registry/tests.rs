@@ -148,6 +148,21 @@ fn a_failed_write_is_repeated_with_the_newest_state() {
     drop((registry, writer));
 }
 
+#[tokio::test]
+async fn who_waits_for_the_disk_hears_of_it() {
+    let (_dir, path) = file();
+    let (registry, _writer, _) = Registry::open(&path, Retention::default()).unwrap();
+    let disk = rusqlite::Connection::open(&path).unwrap();
+    let kept = || disk.query_row("SELECT value FROM meta WHERE key = 'k'", [], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    registry.meta_on_disk("k", vec![1]).await.unwrap();
+    assert_eq!(kept(), [1]);
+    disk.execute_batch("CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(FAIL, 'the disk is full'); END")
+        .unwrap();
+    let error = registry.meta_on_disk("k", vec![2]).await.unwrap_err();
+    assert!(error.contains("the disk is full"), "{error}");
+    assert_eq!(kept(), [1]);
+}
+
 fn line(at_us: i64, text: &str) -> LogRow {
     LogRow { issuer: Issuer::Device(mac(1)), stream: "s".into(), at_us, line: text.into() }
 }

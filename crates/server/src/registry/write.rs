@@ -34,7 +34,7 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
         if !closed {
             std::thread::sleep(GATHER);
         }
-        let batch = shared.lock().take();
+        let mut batch = shared.lock().take();
         if batch.is_empty() {
             return;
         }
@@ -43,6 +43,7 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
         let trim = (logs_since_trim >= LOGS_BETWEEN_TRIMS).then_some(retention);
         match write(db, &batch, trim) {
             Ok(last_id) => {
+                answer(&mut batch, &Ok(()));
                 if let Some(last_id) = last_id {
                     let lines = batch.logs.len() as u64;
                     shared.written.send_modify(|written| {
@@ -58,6 +59,7 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
                 }
             }
             Err(cause) => {
+                answer(&mut batch, &Err(cause.to_string()));
                 if !failing {
                     tracing::error!(%cause, "can not write the registry; it is tried again every 5 s");
                     failing = true;
@@ -74,8 +76,19 @@ pub(super) fn run(db: &mut Connection, shared: &Shared, retention: Retention) {
     }
 }
 
+/// Tells those who wait for this batch.
+fn answer(batch: &mut Pending, result: &Result<(), String>) {
+    for waiting in batch.waiting.drain(..) {
+        // Fails if nobody waits any more.
+        let _ = waiting.send(result.clone());
+    }
+}
+
 /// Writes all of it or nothing; gives back the number of the last log line, if there was one.
 fn write(db: &mut Connection, batch: &Pending, trim: Option<Retention>) -> rusqlite::Result<Option<i64>> {
+    // Somebody is about to do what a power cut must not have us forget: this batch is synced.
+    let synchronous = if batch.waiting.is_empty() { "NORMAL" } else { "FULL" };
+    db.pragma_update(None, "synchronous", synchronous)?;
     let db = db.transaction()?;
     write_devices(&db, batch)?;
     for (key, row) in &batch.images {

@@ -6,6 +6,7 @@ mod configuration;
 mod flags;
 mod interfaces;
 mod network;
+mod networkd;
 mod ports;
 mod service;
 

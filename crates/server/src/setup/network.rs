@@ -11,7 +11,7 @@ use sys::Interface;
 
 use super::configuration::replace;
 use super::flags::Network;
-use super::service;
+use super::{networkd, service};
 
 /// How long an interface may take to get its address.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -78,7 +78,13 @@ impl Plan {
     /// A file is there already, or an interface is configured elsewhere.
     pub(super) fn new(manager: Manager, wanted: Wanted) -> Result<Self, Error> {
         let files = match manager {
-            Manager::Networkd => networkd(&wanted),
+            Manager::Networkd => {
+                let status = |name: &str| {
+                    service::run("networkctl", &["--no-pager", "--full", "status", name]).unwrap_or_default()
+                };
+                not_taken(&wanted, &networkd::DIRECTORIES.map(PathBuf::from), status)?;
+                networkd_files(&wanted)
+            }
             Manager::Ifupdown => {
                 let mut texts = vec![fs::read_to_string("/etc/network/interfaces").unwrap_or_default()];
                 if !texts[0].lines().any(|line| line.trim_start().starts_with("source")) {
@@ -175,8 +181,27 @@ impl Plan {
     }
 }
 
+/// Names of our files.
+const OF_INTERFACE: &str = "05-walt.network";
+const OF_PORT: &str = "05-walt-port.network";
+
+/// Refuses what another file has already: ours would have no effect. `status` is what networkd says of an interface.
+fn not_taken(wanted: &Wanted, directories: &[PathBuf], status: impl Fn(&str) -> String) -> Result<(), Error> {
+    let names = [(Some(&wanted.interface), OF_INTERFACE), (wanted.port.as_ref(), OF_PORT)];
+    for (name, ours) in names.into_iter().filter_map(|(name, ours)| Some((name?, ours))) {
+        let taken = networkd::before(ours, name, directories).or_else(|| networkd::now_before(ours, &status(name)));
+        if let Some(path) = taken {
+            bail!(
+                "{} tells systemd-networkd what to do with {name} already, and comes before our {ours}, which would have no effect: take it away, or give it a name that comes after ours, such as 50-{name}.network, then `networkctl reload`, and come again; or have that file give {name} its address, and come again with `--interface {name} --no-bridge`",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// systemd.netdev(5), systemd.network(5). The first file that fits an interface counts, by name.
-fn networkd(wanted: &Wanted) -> Vec<(PathBuf, String)> {
+fn networkd_files(wanted: &Wanted) -> Vec<(PathBuf, String)> {
     let Wanted { interface, port, network } = wanted;
     let directory = Path::new("/etc/systemd/network");
     let mut files = Vec::new();
@@ -185,14 +210,14 @@ fn networkd(wanted: &Wanted) -> Vec<(PathBuf, String)> {
         let bridge = format!("[NetDev]\nName={interface}\nKind=bridge\n\n[Bridge]\nForwardDelaySec=0\nSTP=no\n");
         files.push((directory.join("05-walt.netdev"), format!("{WRITTEN_BY}{bridge}")));
         let port = format!("[Match]\nName={port}\n\n[Network]\nBridge={interface}\n");
-        files.push((directory.join("05-walt-port.network"), format!("{WRITTEN_BY}{port}")));
+        files.push((directory.join(OF_PORT), format!("{WRITTEN_BY}{port}")));
     }
     // The machine starts without waiting for nodes to be plugged in.
     let address = format!(
         "[Match]\nName={interface}\n\n[Link]\nRequiredForOnline=no\n\n\
          [Network]\nAddress={network}\nConfigureWithoutCarrier=yes\nLinkLocalAddressing=ipv6\nIPv6AcceptRA=no\n"
     );
-    files.push((directory.join("05-walt.network"), format!("{WRITTEN_BY}{address}")));
+    files.push((directory.join(OF_INTERFACE), format!("{WRITTEN_BY}{address}")));
     files
 }
 
@@ -249,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_bridge_has_its_port_and_no_delay_whoever_makes_it() {
-        let files = networkd(&wanted(Some("eth1")));
+        let files = networkd_files(&wanted(Some("eth1")));
         let text: String = files.iter().map(|(_, text)| text.as_str()).collect();
         for line in ["Kind=bridge", "ForwardDelaySec=0", "Bridge=walt-net", "Address=192.168.152.1/24", "Name=eth1"] {
             assert!(text.contains(&format!("{line}\n")), "{line}");
@@ -259,8 +284,30 @@ mod tests {
             assert!(text.contains(part), "{part}");
         }
         assert!(nmcli(&wanted(Some("eth1"))).contains("bridge.forward-delay 0"));
-        assert_eq!(networkd(&wanted(None)).len(), 1);
+        assert_eq!(networkd_files(&wanted(None)).len(), 1);
         assert!(!ifupdown(&wanted(None)).contains("bridge"));
+    }
+
+    #[test]
+    fn what_another_file_of_networkd_has_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let directories = [directory.path().to_owned()];
+        let nothing = |_: &str| String::new();
+        let check = |port| not_taken(&wanted(port), &directories, nothing).map_err(|error| error.to_string());
+        assert_eq!(check(Some("eth1")), Ok(()));
+        fs::write(directory.path().join("05-eth1.network"), "[Match]\nName=eth1\n").unwrap();
+        for port in [Some("eth1"), None] {
+            let error = check(port).unwrap_err();
+            let parts = ["05-eth1.network tells", "with eth1 already", "--interface eth1 --no-bridge"];
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
+        assert_eq!(check(Some("eth2")), Ok(()));
+        // The bridge that is not there yet.
+        fs::write(directory.path().join("00-all.network"), "[Match]\nName=walt*\n").unwrap();
+        assert!(check(Some("eth2")).unwrap_err().contains("with walt-net already"));
+        // By something else than a name: networkd knows.
+        let status = |name: &str| format!("2: {name}\n  Network File: /etc/systemd/network/01-mac.network\n");
+        assert!(not_taken(&wanted(None), &[], status).unwrap_err().to_string().contains("01-mac.network"));
     }
 
     #[test]
