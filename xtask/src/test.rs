@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::check;
 use crate::e2e::{SCENARIOS, Scenario};
+use crate::fuzz::{self, Build};
 use crate::programs::{Profile, build, cargo};
-use crate::{check, fuzz};
 
 /// How many scenarios or fuzz targets run at the same time: each keeps one processor busy.
 const AT_ONCE: usize = 2;
@@ -169,11 +170,11 @@ fn run_scenario(scenario: &Scenario) -> Result<()> {
 }
 
 fn fuzz_targets(tally: &mut Tally) -> Result<()> {
-    if let Err(error) = fuzz::prepare() {
+    if let Err(error) = fuzz::prepare(Build::Fast) {
         tally.add("fuzz", Err(error));
         return Ok(());
     }
-    let run = |target: &String| fuzz::run_one(target, FUZZ_SECONDS);
+    let run = |target: &String| fuzz::run_one(target, FUZZ_SECONDS, Build::Fast);
     several_at_once(tally, &fuzz::targets()?, |target| format!("fuzz {target}"), run);
     Ok(())
 }
