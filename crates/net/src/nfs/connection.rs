@@ -113,8 +113,9 @@ impl<E: Exporter> Connection<E> {
             while self.answer_buffered()? {
                 self.send().await?;
             }
-            let may_read = self.may_take_more();
-            let room = if may_read { self.input.room() } else { &mut [] };
+            let room = if self.may_take_more() { self.input.room() } else { &mut [] };
+            // A whole record may be there that could not be taken a moment ago: it fills all of it.
+            let may_read = !room.is_empty();
             tokio::select! {
                 read = self.stream.read(room), if may_read => match read? {
                     0 => return Err(Ended::Closed),

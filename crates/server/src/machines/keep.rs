@@ -215,7 +215,10 @@ async fn run(
             Some(request) => request,
             None => return Ended::Left,
         },
-        () = &mut console => return Ended::ByItself,
+        () = &mut console => {
+            exited(places).await;
+            return Ended::ByItself;
+        }
     };
     let quit = async {
         if control.execute("quit").await.is_ok() {
@@ -326,10 +329,14 @@ fn disks(spec: &Spec, places: &Places, user: Option<(u32, u32)>) -> Result<(), P
     Ok(())
 }
 
+/// The number of a machine's process, as it wrote it down.
+fn recorded(places: &Places) -> Option<Pid> {
+    std::fs::read_to_string(&places.pid).ok()?.trim().parse().ok().and_then(Pid::from_raw)
+}
+
 /// The process of a machine, if the number in its file is still its own.
 fn process(places: &Places) -> Option<Pid> {
-    let text = std::fs::read_to_string(&places.pid).ok()?;
-    let pid = text.trim().parse().ok().and_then(Pid::from_raw)?;
+    let pid = recorded(places)?;
     // One that has ended has no command line, even if nobody has waited for it.
     let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
     let own = places.pid.as_os_str().as_encoded_bytes();
@@ -346,12 +353,21 @@ pub(super) async fn kill(places: &Places) {
 }
 
 /// Waits for the end of QEMU, which closes its sockets a moment before: until then it would be taken for one that
-/// hangs.
+/// hangs, and its network interfaces are still there.
 async fn exited(places: &Places) {
+    let Some(pid) = recorded(places) else { return };
     let begun = Instant::now();
-    while process(places).is_some() && begun.elapsed() < END {
+    while has_files(pid) && begun.elapsed() < END {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether a process may have files open: it has none as a zombie, proc(5), but still has them when it has no command line
+/// any more.
+fn has_files(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Removes all that a machine had.

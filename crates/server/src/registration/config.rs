@@ -265,7 +265,9 @@ mod tests {
             last_seen: 0,
             image: None,
             served: None,
+            served_as: None,
             held: Vec::new(),
+            runs_as: None,
             is_virtual,
             config: BTreeMap::new(),
         }

@@ -66,9 +66,15 @@ impl Registrar {
             device.problem = None;
         }
         if device.row.served.as_ref() == Some(&ready.image_id) {
+            // The same, maybe by another name, which may be another user's.
+            if device.row.served_as.as_ref() != Some(&key.name) {
+                device.row.served_as = Some(key.name);
+                actions.extend([Action::Save(mac), Action::Export(mac)]);
+            }
             return false;
         }
         let old = device.row.served.replace(ready.image_id.clone());
+        device.row.served_as = Some(key.name.clone());
         self.garbage |= old.is_some();
         actions.extend([Action::Save(mac), Action::Export(mac), Action::Link(mac)]);
         self.tell_served(mac, &key, actions);
@@ -83,6 +89,14 @@ impl Registrar {
             let detail = format!("{} is served, image {}", key.name, id.get(..12).unwrap_or(id));
             actions.push(Action::Note { mac, step: "image-ready", detail, ok: true });
         }
+    }
+}
+
+impl Registrar {
+    /// A name under which the image of this id is served.
+    pub(super) fn name_of(&self, id: &str) -> Option<String> {
+        let mut variants = self.variants();
+        variants.find(|(_, variant)| variant.ready().is_some_and(|ready| ready.image_id == id)).map(|(key, _)| key.name)
     }
 }
 

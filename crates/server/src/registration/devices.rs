@@ -70,7 +70,9 @@ impl Registrar {
             last_seen: now_ms / 1000,
             image: Some((self.default_image)(MODEL)),
             served: None,
+            served_as: None,
             held: Vec::new(),
+            runs_as: None,
             is_virtual: true,
             config: BTreeMap::new(),
         };

@@ -357,7 +357,9 @@ impl Registrar {
             last_seen: now_ms / 1000,
             image: None,
             served: None,
+            served_as: None,
             held: Vec::new(),
+            runs_as: None,
             is_virtual: false,
             config: BTreeMap::new(),
         });
@@ -422,6 +424,7 @@ impl Registrar {
         }
         self.garbage |= row.held.iter().any(|id| row.served.as_ref() != Some(id));
         row.held.clear();
+        row.runs_as = None;
     }
 
     /// `<prefix>-<last 6 hex digits of mac>`, or all 12 where another device has that name.
@@ -433,10 +436,19 @@ impl Registrar {
     }
 
     fn mounted(&mut self, client: Ipv4Addr, image: String, actions: &mut Vec<Action>) {
-        let Some(device) = self.devices.values_mut().find(|device| device.row.ip == client) else { return };
-        if !device.row.held.contains(&image) {
+        let Some(device) = self.devices.values().find(|device| device.row.ip == client) else { return };
+        let mac = device.row.mac;
+        if device.row.held.last() == Some(&image) {
+            return;
+        }
+        // It may be served another one since.
+        let served_as = device.row.served_as.clone().filter(|_| device.row.served.as_ref() == Some(&image));
+        let runs_as = served_as.or_else(|| self.name_of(&image));
+        if let Some(device) = self.devices.get_mut(&mac) {
+            device.row.held.retain(|held| *held != image);
             device.row.held.push(image);
-            actions.extend([Action::Save(device.row.mac), Action::Export(device.row.mac)]);
+            device.row.runs_as = runs_as;
+            actions.extend([Action::Save(mac), Action::Export(mac)]);
         }
     }
 

@@ -7,6 +7,7 @@ use net::MacAddr;
 
 use super::{Device, Registrar};
 use crate::names;
+use crate::registry::DeviceRow;
 
 /// Whom a node belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +24,21 @@ impl Registrar {
     /// Whom a node belongs to; `None` for a device that is none.
     pub fn owner(&self, device: &Device) -> Option<Owner> {
         let model = device.row.model.as_deref()?;
-        let image = device.row.image.as_deref().unwrap_or_default();
-        Some(if image.is_empty() || (self.default_image)(model) == image {
+        Some(self.owner_by(model, device.row.image.as_deref().unwrap_or_default()))
+    }
+
+    /// Whom the OS belongs to that a node runs, or is going to run if its bootloader does; `None` if there is none yet.
+    pub fn owner_of_system(&self, row: &DeviceRow) -> Option<Owner> {
+        let image = if row.held.is_empty() { &row.served_as } else { &row.runs_as };
+        Some(self.owner_by(row.model.as_deref()?, image.as_deref()?))
+    }
+
+    fn owner_by(&self, model: &str, image: &str) -> Owner {
+        if image.is_empty() || (self.default_image)(model) == image {
             Owner::Nobody
         } else {
             names::owner_of_image(image).map_or(Owner::Unnamed, |user| Owner::User(user.to_owned()))
-        })
+        }
     }
 
     /// Full name of the default image of a model.

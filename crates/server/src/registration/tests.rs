@@ -285,6 +285,48 @@ fn a_new_image_is_switched_to_when_it_is_ready_and_the_old_one_is_held() {
 }
 
 #[test]
+fn a_system_belongs_to_who_owned_its_image_when_it_was_served() {
+    let mut registrar = served();
+    let client = Ipv4Addr::new(10, 0, 0, 1);
+    let owner = |registrar: &Registrar| registrar.owner_of_system(&registrar.device(mac(1)).unwrap().row);
+    let mounted = |image: &str| Input::Mounted { client, image: image.into() };
+    let boot = |image: &str| Input::Boot { node: "10.0.0.1".into(), image: image.into() };
+    let user = |name: &str| Some(Owner::User(name.into()));
+    registrar.handle(mounted("id1"), 0).unwrap();
+    assert_eq!(owner(&registrar), Some(Owner::Nobody));
+
+    let of_bob = "docker.io/bob/new:latest";
+    registrar.handle(clone(of_bob), 0).unwrap();
+    let input = cloned_content(&registrar, of_bob, "sha256:2", &[MODEL]);
+    registrar.handle(input, 0).unwrap();
+    registrar.handle(boot("bob/new"), 0).unwrap();
+    registrar.handle(pc(1), 0).unwrap();
+    assert_eq!(registrar.owner(registrar.device(mac(1)).unwrap()), user("bob"));
+    assert_eq!(owner(&registrar), Some(Owner::Nobody), "his is not served yet");
+    registrar.handle(prepared(of_bob, "sha256:2", "id2", &[MODEL]), 0).unwrap();
+    assert_eq!(owner(&registrar), user("bob"));
+    registrar.handle(mounted("id2"), 0).unwrap();
+
+    // The same content by the name of another user.
+    let of_ada = "docker.io/ada/same:latest";
+    registrar.handle(clone(of_ada), 0).unwrap();
+    let input = cloned_content(&registrar, of_ada, "sha256:2", &[MODEL]);
+    registrar.handle(input, 0).unwrap();
+    registrar.handle(prepared(of_ada, "sha256:2", "id2", &[MODEL]), 0).unwrap();
+    registrar.handle(boot("ada/same"), 0).unwrap();
+    assert_eq!(owner(&registrar), user("bob"), "his runs");
+    registrar.handle(pc(1), 0).unwrap();
+    assert_eq!(owner(&registrar), user("ada"));
+
+    // Two without a bootloader of ours in between: the one that was mounted last runs.
+    registrar.handle(mounted("id2"), 0).unwrap();
+    registrar.handle(boot("default"), 0).unwrap();
+    registrar.handle(mounted("id1"), 0).unwrap();
+    assert_eq!(owner(&registrar), Some(Owner::Nobody));
+    assert_eq!(registrar.device(mac(1)).unwrap().row.held, ["id2", "id1"]);
+}
+
+#[test]
 fn garbage_is_collected_only_while_nothing_arrives() {
     let mut registrar = served();
     let name = "lab:5000/a:latest";

@@ -48,13 +48,15 @@ pub(super) fn all(db: &Connection) -> rusqlite::Result<Loaded> {
             last_seen: row.get("last_seen")?,
             image: row.get("image")?,
             served: row.get("served")?,
+            served_as: row.get("served_as")?,
             held: Vec::new(),
+            runs_as: row.get("runs_as")?,
             is_virtual: row.get("virtual")?,
             config: config_of_text(&row.get::<_, String>("config")?),
         })
     })?;
     for device in &mut devices {
-        let mut held = db.prepare_cached("SELECT image_id FROM held WHERE mac = ?")?;
+        let mut held = db.prepare_cached("SELECT image_id FROM held WHERE mac = ? ORDER BY rowid")?;
         device.held = held.query_map([device.mac.to_string()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     }
     let images = rows(db, "SELECT * FROM images", |row| {

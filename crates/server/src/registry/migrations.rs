@@ -111,6 +111,13 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (switch, mac)
     ) STRICT;
 ",
+    "
+    -- Under which names: whose what a node is served is, and whose the OS that it runs.
+    ALTER TABLE devices ADD COLUMN served_as TEXT;
+    ALTER TABLE devices ADD COLUMN runs_as TEXT;
+    UPDATE devices SET served_as = image WHERE served IS NOT NULL;
+    UPDATE devices SET runs_as = image WHERE mac IN (SELECT mac FROM held);
+",
 ];
 
 /// Brings the database to the newest version.

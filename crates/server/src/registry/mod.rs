@@ -62,8 +62,12 @@ pub struct DeviceRow {
     pub image: Option<String>,
     /// Id of the image that its links and exports lead to.
     pub served: Option<String>,
-    /// Ids of the images it mounted since its bootloader last ran.
+    /// Full name that it was served under.
+    pub served_as: Option<String>,
+    /// Ids of the images it mounted since its bootloader last ran, the last one last.
     pub held: Vec<String>,
+    /// Full name that the last one of these was served under: whose the OS is that runs.
+    pub runs_as: Option<String>,
     /// Whether it is a machine that the daemon itself runs.
     pub is_virtual: bool,
     /// What people have set, see [`crate::registration::config`]; what is not in here has its default.

@@ -23,7 +23,9 @@ fn device(last: u8, name: &str) -> DeviceRow {
         last_seen: 2,
         image: Some("docker.io/library/debian:latest".into()),
         served: None,
-        held: vec!["aa".into(), "bb".into()],
+        served_as: Some("docker.io/ada/tiny:1".into()),
+        held: vec!["bb".into(), "aa".into()],
+        runs_as: Some("docker.io/bob/tiny:1".into()),
         is_virtual: false,
         config: BTreeMap::new(),
     }

@@ -157,10 +157,11 @@ fn write_device(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
     let mac = row.mac.to_string();
     db.prepare_cached(
         "INSERT INTO devices (mac, ip, name, model, host_name, first_seen, last_seen, image, served, board,
-         virtual, config)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         virtual, config, served_as, runs_as)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
          ON CONFLICT (mac) DO UPDATE SET ip = ?2, name = ?3, model = ?4, host_name = ?5, first_seen = ?6,
-         last_seen = ?7, image = ?8, served = ?9, board = ?10, virtual = ?11, config = ?12",
+         last_seen = ?7, image = ?8, served = ?9, board = ?10, virtual = ?11, config = ?12,
+         served_as = ?13, runs_as = ?14",
     )?
     .execute(params![
         mac,
@@ -175,7 +176,9 @@ fn write_device(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
         row.board,
         row.is_virtual,
         // A map of texts always has a JSON form.
-        serde_json::to_string(&row.config).unwrap_or_default()
+        serde_json::to_string(&row.config).unwrap_or_default(),
+        row.served_as,
+        row.runs_as
     ])?;
     db.prepare_cached("DELETE FROM held WHERE mac = ?")?.execute([&mac])?;
     for id in &row.held {

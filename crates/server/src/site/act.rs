@@ -58,8 +58,7 @@ impl Site {
         self.exports.remove(mac);
         self.machines.remove(mac);
         self.exports.devices().remove(mac);
-        // What it has kept stays on disk: only a person removes that.
-        self.exports.persist().remove(mac);
+        self.take_persist(mac);
         self.registry.forget_device(mac);
         // Fails only when the daemon stops.
         let _ = self.links.send(mac);

@@ -10,7 +10,7 @@
 //! `persist` is root's alone. Nothing of it is ever removed by the daemon: not when the node goes to another user, nor
 //! when it is forgotten.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net::nfs::HostTree;
 use net::{Exports, MacAddr};
@@ -43,27 +43,24 @@ impl Site {
         }
     }
 
-    /// Brings up to date what the node may mount and use.
-    ///
-    /// While its OS runs that stays as it is: whoever rules the node's next OS has nothing to fear from this one.
+    /// Brings up to date what the node may mount and use: what belongs to the owner of the OS that it runs, or is going to
+    /// run if its bootloader does.
     pub(super) fn give_persist(&self, row: &DeviceRow) {
         self.give(row.mac, !row.held.is_empty(), self.persist_name(row));
     }
 
     fn give(&self, mac: MacAddr, is_up: bool, name: Option<String>) {
-        if is_up {
-            return;
-        }
         let persist = self.exports.persist();
         let Some(tree) = self.persist.get() else {
             // What a node is told then: that this fails, not that there is none.
             persist.want(mac, name.as_deref());
             return;
         };
-        // Its bootloader runs: whatever was mounted is not any more.
-        let mut gone = persist.release(mac);
+        // When its bootloader runs, whatever was mounted is not any more.
+        let mut gone = if is_up { Vec::new() } else { persist.release(mac) };
         let wanted = persist.want(mac, name.as_deref());
         gone.extend(wanted.replaced);
+        let gone: Vec<String> = gone.iter().map(|directory| directory.name().to_owned()).collect();
         let open = name.filter(|_| wanted.must_open);
         if open.is_none() && gone.is_empty() {
             return;
@@ -71,7 +68,8 @@ impl Site {
         let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
         // Done long before the node, which has its OS to load first, asks for it.
         tokio::task::spawn_blocking(move || {
-            gone.iter().for_each(|directory| directory.let_go());
+            let _turn = turn();
+            for_others(&exports, mac, &gone, |name| tree.let_go(&mac.to_string(), name));
             if let Some(name) = open {
                 open_directory(&tree, &exports, mac, &name);
             }
@@ -88,28 +86,41 @@ impl Site {
     }
 
     async fn give_again(&self, mac: MacAddr, is_up: bool, name: Option<String>) {
+        self.exports.persist().want(mac, name.as_deref());
         let Some(tree) = self.persist.get() else { return };
         let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
         let opened = tokio::task::spawn_blocking(move || {
+            let _turn = turn();
             let node = mac.to_string();
             let in_use = tree.in_use(&node);
-            // One that is up may mount what it was to have when it left its bootloader.
-            let name = if is_up { name.filter(|name| in_use.contains(name)).or(in_use.first().cloned()) } else { name };
-            exports.persist().want(mac, name.as_deref());
             if let Some(name) = &name {
                 open_directory(&tree, &exports, mac, name);
             }
-            for old in in_use.iter().filter(|old| name.as_ref() != Some(old)) {
+            for_others(&exports, mac, &in_use, |old| {
+                if !is_up {
+                    return tree.let_go(&node, old);
+                }
                 match tree.directory(&node, old) {
-                    Ok(directory) if is_up => exports.persist().hold(mac, directory),
-                    Ok(directory) => directory.let_go(),
+                    Ok(directory) => exports.persist().hold(mac, directory),
                     Err(error) => tracing::error!(%mac, %error, "the node has this /persist no more"),
                 }
-            }
+            });
         });
         if let Err(panic) = opened.await {
             tracing::error!(%mac, %panic, "the node gets no /persist");
         }
+    }
+
+    /// The node is forgotten. What it has kept stays on disk: only a person removes that.
+    pub(super) fn take_persist(&self, mac: MacAddr) {
+        self.exports.persist().remove(mac);
+        let Some(tree) = self.persist.get() else { return };
+        let (tree, exports) = (Arc::clone(tree), Arc::clone(&self.exports));
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn();
+            let node = mac.to_string();
+            for_others(&exports, mac, &tree.in_use(&node), |name| tree.let_go(&node, name));
+        });
     }
 
     /// Name of the directory that the node is to have; `None` if it is to have none.
@@ -117,20 +128,31 @@ impl Site {
         if config::value(row, SETTING) != "true" {
             return None;
         }
-        let state = self.state();
-        let owner = state.registrar.device(row.mac).and_then(|device| state.registrar.owner(device))?;
-        Some(directory_name(owner))
+        self.state().registrar.owner_of_system(row).map(directory_name)
     }
+}
+
+/// Opening and letting go is done by one thread at a time, so that the last one to do it knows what the node is to have.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does this with each of the directories, but for the one that the node is to have by now.
+fn for_others(exports: &Exports, mac: MacAddr, names: &[String], act: impl Fn(&str)) {
+    let wanted = exports.persist().wanted(mac);
+    names.iter().filter(|name| Some(*name) != wanted.as_ref()).for_each(|name| act(name));
 }
 
 /// Opens what the node is to have.
 fn open_directory(tree: &Arc<HostTree>, exports: &Exports, mac: MacAddr, name: &str) {
-    match tree.directory(&mac.to_string(), name) {
+    let node = mac.to_string();
+    match tree.directory(&node, name) {
         Ok(directory) => {
             directory.mark();
-            if !exports.persist().set(mac, Arc::clone(&directory)) {
+            if !exports.persist().set(mac, directory) {
                 // It is to have another by now.
-                directory.let_go();
+                tree.let_go(&node, name);
             }
         }
         Err(error) => tracing::error!(%mac, %error, "the node gets no /persist"),
@@ -171,20 +193,33 @@ mod tests {
         site.give(mac, false, name("ada"));
         eventually("ada's is open", &|| may_mount() == name("ada")).await;
         assert!(is_marked("ada"));
-        site.give(mac, true, name("bob"));
-        assert_eq!(may_mount(), name("ada"), "her OS runs");
         site.give(mac, false, name("bob"));
         eventually("bob's is open", &|| may_mount() == name("bob")).await;
         eventually("ada's is let go", &|| !is_marked("ada")).await;
-        // A restart of the server while bob's OS runs, and the next one is to be ada's.
+        // A bootloader that we have not heard of: the OS before has it no less, as far as we know.
+        let fsid_of_bob = persist().mount(mac).unwrap().fsid();
+        site.give(mac, true, name("ada"));
+        eventually("ada's is open", &|| may_mount() == name("ada")).await;
+        assert!(persist().directory(mac, fsid_of_bob).is_some());
+        // A restart of the server meanwhile.
         persist().remove(mac);
         site.give_again(mac, true, name("ada")).await;
-        assert_eq!(may_mount(), name("bob"));
+        assert_eq!(may_mount(), name("ada"));
+        assert!(persist().directory(mac, fsid_of_bob).is_some() && is_marked("bob"));
         // And one while it is off.
         persist().remove(mac);
         site.give_again(mac, false, name("ada")).await;
         assert_eq!(may_mount(), name("ada"));
-        assert!(is_marked("ada") && !is_marked("bob"));
+        assert!(persist().directory(mac, fsid_of_bob).is_none() && is_marked("ada") && !is_marked("bob"));
+        // There and back, at once.
+        site.give(mac, false, name("bob"));
+        site.give(mac, false, name("ada"));
+        eventually("ada's is open", &|| may_mount() == name("ada") && is_marked("ada")).await;
+        eventually("bob's is let go", &|| !is_marked("bob")).await;
+        site.take_persist(mac);
+        eventually("all are let go", &|| !is_marked("ada")).await;
+        site.give(mac, false, name("ada"));
+        eventually("ada's is open", &|| may_mount() == name("ada")).await;
         site.give(mac, false, None);
         assert_eq!(may_mount(), None);
         eventually("ada's is let go", &|| !is_marked("ada")).await;

@@ -149,11 +149,21 @@ impl HostTree {
     }
 
     /// Names of the directories that the node may have had when a server before us ended: those that were
-    /// [marked](HostDirectory::mark) and not [let go](HostDirectory::let_go). Blocks.
+    /// [marked](HostDirectory::mark) and not [let go](HostTree::let_go). Blocks.
     pub fn in_use(&self, node: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path.join(node).join(REPLIES));
         let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name().into_string());
         names.filter_map(Result::ok).collect()
+    }
+
+    /// The node has this directory no more: what was kept for calls that it might have sent again is removed. Blocks.
+    pub fn let_go(&self, node: &str, name: &str) {
+        let path = self.path.join(node).join(REPLIES).join(name);
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "can not remove what was kept of answers");
+        }
     }
 
     /// Whether `bytes` more may be written, without touching the reserve.
@@ -223,15 +233,6 @@ impl HostDirectory {
     /// The node may have it, also for the server after us: see [`HostTree::in_use`]. Blocks.
     pub fn mark(&self) {
         self.replies();
-    }
-
-    /// The node has it no more: what was kept for calls that it might have sent again is removed. Blocks.
-    pub fn let_go(&self) {
-        if let Err(error) = std::fs::remove_file(&self.replies_at)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.replies_at.display(), %error, "can not remove what was kept of answers");
-        }
     }
 
     /// Handle of the directory itself.
