@@ -9,11 +9,8 @@ mod debian_std;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use boot::Architecture;
@@ -24,9 +21,6 @@ use crate::programs::cargo;
 /// Every architecture of a node.
 pub(crate) const ARCHITECTURES: [Architecture; 5] =
     [Architecture::X86_64, Architecture::Aarch64, Architecture::Armv7, Architecture::X86, Architecture::Armv6];
-
-/// Agents that are built at a time.
-const AT_ONCE: usize = 2;
 
 /// A way to build for an architecture.
 struct Target {
@@ -119,20 +113,10 @@ pub(crate) fn directory() -> PathBuf {
 /// # Errors
 /// When not even the agent for this machine's own architecture can be built.
 pub(crate) fn build_all() -> Result<Vec<Outcome>> {
-    // The last step of each is one thread's work.
-    let next = Mutex::new(ARCHITECTURES.into_iter());
-    let build_some = || {
-        let next = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let build = |architecture| Outcome { architecture, result: build(architecture) };
-        std::iter::from_fn(next).map(build).collect::<Vec<_>>()
-    };
-    let mut outcomes = thread::scope(|scope| {
-        let others: Vec<_> = (1..AT_ONCE).map(|_| scope.spawn(build_some)).collect();
-        let mut outcomes = build_some();
-        outcomes.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))));
-        outcomes
-    });
-    outcomes.sort_by_key(|outcome| ARCHITECTURES.iter().position(|known| *known == outcome.architecture));
+    let mut outcomes = Vec::new();
+    for architecture in ARCHITECTURES {
+        outcomes.push(Outcome { architecture, result: build(architecture) });
+    }
     match outcomes.iter().find(|outcome| outcome.architecture == Architecture::X86_64) {
         Some(Outcome { result: Err(error), .. }) => bail!("the agent does not build: {error:#}"),
         _ => Ok(outcomes),
@@ -158,13 +142,7 @@ fn build(architecture: Architecture) -> Result<(PathBuf, &'static str)> {
     let targets = targets(architecture);
     let mut wanting = Vec::new();
     for target in &targets {
-        let usable = {
-            // It may install what is missing: one at a time.
-            static TURN: Mutex<()> = Mutex::new(());
-            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-            usable(target, architecture)
-        };
-        let std = match usable {
+        let std = match usable(target, architecture) {
             Ok(std) => std,
             Err(why) => {
                 wanting.push(format!("{}: {why}", target.triple));
@@ -174,15 +152,19 @@ fn build(architecture: Architecture) -> Result<(PathBuf, &'static str)> {
         let mut command = cargo();
         command.args(["build", "--quiet", "--package", "walt-node", "--profile", "agent", "--target", target.triple]);
         let mut flags = "-C target-feature=+crt-static".to_owned();
+        let mut directory = crate::target_directory();
+        // What is built with one standard library, or as if by another compiler, is useless to the others.
         match std {
             Std::Toolchain => {}
-            Std::Debian(sysroot) => flags.push_str(&format!(" --sysroot={}", sysroot.display())),
+            Std::Debian(sysroot) => {
+                flags.push_str(&format!(" --sysroot={}", sysroot.display()));
+                directory.push("debian-std");
+            }
             Std::Source => {
                 command.env("RUSTC_BOOTSTRAP", "1").args(["-Z", "build-std=std,panic_abort"]);
+                directory.push("std-from-source");
             }
         }
-        // One directory for each: in one of several, cargo would wait for the others.
-        let directory = crate::target_directory().join("agent-builds").join(target.triple);
         command.arg("--target-dir").arg(&directory);
         let variable = format!("CARGO_TARGET_{}_LINKER", target.triple.to_uppercase().replace('-', "_"));
         command.env("RUSTFLAGS", flags).env(variable, target.linker.map_or("rust-lld", |(compiler, _)| compiler));
