@@ -282,8 +282,13 @@ fn killed(stage: &mut Stage<'_>, debian: &Container) -> Result<()> {
     }
     let took = format!("{:.1} s", begun.elapsed().as_secs_f64());
     stage.check("killed, it is back", true, took)?;
-    let listed = debian.run("sh", &["-c", "ls /var/lib/walt/images/*/fs/boot/"])?;
-    stage.check("with its images", listed.contains("pc-x86-64"), "")
+    // People's view of images comes after what nodes need.
+    let listed = || debian.output("sh", &["-c", "ls /var/lib/walt/images/*/fs/boot/"]);
+    while !String::from_utf8_lossy(&listed()?.stdout).contains("pc-x86-64") {
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(20), "its images do not come back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stage.check("with its images", true, format!("{:.1} s", begun.elapsed().as_secs_f64()))
 }
 
 /// What an upgrade does.
