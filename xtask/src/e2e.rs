@@ -209,6 +209,8 @@ const ONLY_BY_ALL: &[(&str, &str)] = &[
     ("pc-dnsmasq", "pc-isc-dhcpd is the same with another server for addresses, and the daemon's tests know both"),
     ("pc-uefi", "pc-uefi-http has the same firmware and pc-usb starts by it, too"),
     ("pc-two-nodes", "platform has three at once, and the tests of the NFS service know who may read what"),
+    ("pc-image-switch", "platform boots another image as well: the one that was saved"),
+    ("pc-image-arrives-late", "rpi-native-netboot and rpi-models come before their image, too"),
     ("pc-tiny-busybox-init", "pc-usb, pc-uefi-http and others boot the same image"),
 ];
 
