@@ -24,6 +24,12 @@ impl Registrar {
         self.keys_of_nodes().filter(|(of, _)| of == key).map(|(_, mac)| mac).collect()
     }
 
+    /// A name under which the image of this id is served.
+    pub(super) fn name_of(&self, id: &str) -> Option<String> {
+        let mut variants = self.variants();
+        variants.find(|(_, variant)| variant.ready().is_some_and(|ready| ready.image_id == id)).map(|(key, _)| key.name)
+    }
+
     /// Tells all who wait for it.
     pub(super) fn note(&self, key: &ImageKey, step: &'static str, detail: String, ok: bool, actions: &mut Vec<Action>) {
         for mac in self.waiting_for(key) {
@@ -89,14 +95,6 @@ impl Registrar {
             let detail = format!("{} is served, image {}", key.name, id.get(..12).unwrap_or(id));
             actions.push(Action::Note { mac, step: "image-ready", detail, ok: true });
         }
-    }
-}
-
-impl Registrar {
-    /// A name under which the image of this id is served.
-    pub(super) fn name_of(&self, id: &str) -> Option<String> {
-        let mut variants = self.variants();
-        variants.find(|(_, variant)| variant.ready().is_some_and(|ready| ready.image_id == id)).map(|(key, _)| key.name)
     }
 }
 

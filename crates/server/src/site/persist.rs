@@ -95,6 +95,10 @@ impl Site {
             let in_use = tree.in_use(&node);
             if let Some(name) = &name {
                 open_directory(&tree, &exports, mac, name);
+                if is_up && in_use.contains(name) {
+                    // It may have it mounted, and keeps it then, whatever becomes of its settings.
+                    exports.persist().mount(mac);
+                }
             }
             for_others(&exports, mac, &in_use, |old| {
                 if !is_up {
@@ -206,6 +210,12 @@ mod tests {
         site.give_again(mac, true, name("ada")).await;
         assert_eq!(may_mount(), name("ada"));
         assert!(persist().directory(mac, fsid_of_bob).is_some() && is_marked("bob"));
+        // Another, and then it is to have none from its next boot on.
+        let fsid_of_ada = persist().mount(mac).unwrap().fsid();
+        persist().remove(mac);
+        site.give_again(mac, true, name("ada")).await;
+        site.give(mac, true, None);
+        assert!(may_mount().is_none() && persist().directory(mac, fsid_of_ada).is_some(), "it has it still");
         // And one while it is off.
         persist().remove(mac);
         site.give_again(mac, false, name("ada")).await;
