@@ -53,6 +53,7 @@ pub enum MountError {
 #[derive(Debug)]
 pub struct Mounts {
     images: PathBuf,
+    /// Locked while one is mounted or taken away: of two at one path, only the upper one could be taken away by it.
     mounted: Mutex<HashMap<String, Mount>>,
 }
 
@@ -67,26 +68,19 @@ impl Mounts {
         self.images.join(image_id).join("fs")
     }
 
-    /// Mounts an image; does nothing if it is mounted.
+    /// Mounts an image; does nothing if it is mounted. Blocks while another one is mounted or taken away.
     pub fn mount(&self, view: &Arc<View>) -> Result<(), MountError> {
-        if self.mounted().contains_key(view.id()) {
-            return Ok(());
+        let mut mounted = self.mounted();
+        if !mounted.contains_key(view.id()) {
+            let mount = Mount::new(view.clone(), &self.path(view.id()))?;
+            mounted.insert(view.id().to_owned(), mount);
         }
-        // Not under the lock: the kernel may take its time. Of two mounts of one image, the
-        // second finds the path taken and goes away again.
-        let mount = Mount::new(view.clone(), &self.path(view.id()))?;
-        let surplus = {
-            let mut mounted = self.mounted();
-            if mounted.contains_key(view.id()) { Some(mount) } else { mounted.insert(view.id().to_owned(), mount) }
-        };
-        drop(surplus);
         Ok(())
     }
 
     /// Takes an image's mount away. Who is in it keeps it until leaving.
     pub fn unmount(&self, image_id: &str) {
-        let mount = self.mounted().remove(image_id);
-        drop(mount);
+        self.mounted().remove(image_id);
     }
 
     /// Detaches what a server that did not end well has left mounted; gives the mount points.
@@ -107,7 +101,7 @@ impl Mounts {
     }
 
     fn mounted(&self) -> MutexGuard<'_, HashMap<String, Mount>> {
-        // A panic under this lock can only be one in `HashMap`: the table stays usable.
+        // Whatever panics under this lock has not touched the table.
         self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,6 +43,25 @@ fn a_mounted_image_is_the_tree_that_was_packed() {
 }
 
 #[test]
+fn an_image_that_several_mount_at_a_time_is_mounted_once() {
+    let image = stack(&[crate::stacked::tar(|t| _ = t.file(b"a", crate::stacked::file(), b"1"))]);
+    let directory = image.directory.path();
+    for round in 0..20 {
+        let mounts = Mounts::new(directory.join("images"));
+        let view = open(directory);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| mounts.mount(&view).unwrap());
+            }
+        });
+        let path = mounts.path(view.id());
+        assert_eq!(fs::read(path.join("a")).ok().as_deref(), Some(&b"1"[..]), "round {round}");
+        mounts.unmount(view.id());
+        assert!(!path.join("a").exists(), "round {round}");
+    }
+}
+
+#[test]
 fn the_mount_of_a_killed_server_is_cleared_away_by_the_next() {
     if let Some(directory) = std::env::var_os(VICTIM) {
         let directory = PathBuf::from(directory);
